@@ -1,0 +1,165 @@
+/*
+ * A container engine: one small interface. All calls return at once and call
+ * back from the loop, each within its deadline. Nothing an engine answers is
+ * believed beyond what is checked.
+ *
+ * A session's life here: start (spec, first bytes) -> stream and container id;
+ * or attach (id) -> stream; then diagnose and remove. Containers are found
+ * again by their labels.
+ */
+#ifndef CELLAR_ENGINE_ENGINE_H
+#define CELLAR_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../loop.h"
+#include "cellar/cellar.h"
+#include "cellar/error.h"
+
+#define CELLAR_CONTAINER_ID_MAX 128
+
+/* Labels of every container of Cellar's. */
+#define CELLAR_LABEL_SESSION "io.cellar.session" /* the name; "" if unnamed */
+#define CELLAR_LABEL_OWNER   "io.cellar.owner"   /* the state directory's id */
+#define CELLAR_LABEL_UID     "io.cellar.uid"
+#define CELLAR_LABEL_VERSION "io.cellar.version"
+
+struct cellar_engine;
+struct cellar_stream; /* the container's stdin and stdout, seen from here */
+
+struct cellar_stream_events {
+    /* The agent's stdout. */
+    void (*bytes)(void *user, const uint8_t *data, size_t len);
+    /* The agent's stderr, or the runtime's: text for a diagnosis. */
+    void (*text)(void *user, const char *data, size_t len);
+    /* The stream is over; last call. `err` NULL: plain end of file. Close the
+     * stream from here or later. */
+    void (*closed)(void *user, const struct cellar_error *err);
+};
+
+/* What start needs beside the user's spec. All borrowed for the call. */
+struct cellar_launch {
+    const struct cellar_spec *spec; /* checked already */
+    const char *owner;
+    uint32_t uid;                   /* of the container's processes; and gid */
+    const char *entrypoint;         /* NULL: the agent; the bench's bare echo */
+    const uint8_t *greeting;        /* written before the container starts, so
+                                       that the agent never waits for it */
+    size_t greeting_len;
+    bool pull;                      /* pull a missing image */
+};
+
+/* `id` and `err` live for the call; exactly one is not NULL. On success
+ * `stream` is the caller's. Events may come before this does. */
+typedef void cellar_engine_started_fn(void *user, const char *id,
+                                      struct cellar_stream *stream,
+                                      const struct cellar_error *err);
+typedef void cellar_engine_done_fn(void *user, const struct cellar_error *err);
+
+struct cellar_container {
+    const char *id;
+    const char *session; /* labels */
+    const char *owner;
+    uint32_t uid;
+    const char *image;
+    const char *state; /* "running", "paused", "exited", ... */
+    uint64_t created;  /* seconds since 1970 */
+};
+typedef void cellar_engine_each_fn(void *user,
+                                   const struct cellar_container *container);
+
+/* Why a container is gone or silent, in a line a user can read. */
+typedef void cellar_engine_reason_fn(void *user, const char *reason, bool oom);
+
+/* One row of `cellar doctor`. */
+enum cellar_check { CELLAR_CHECK_OK, CELLAR_CHECK_WARN, CELLAR_CHECK_FAIL };
+struct cellar_check_row {
+    const char *name; /* "seccomp": also what `--allow` takes */
+    enum cellar_check result;
+    const char *text; /* what was found */
+    const char *cure; /* NULL: none needed */
+};
+typedef void cellar_check_fn(void *user, const struct cellar_check_row *row);
+
+/* A line of progress of a pull or a build; `fraction` 0..1, negative: none. */
+typedef void cellar_progress_fn(void *user, const char *line, double fraction);
+
+struct cellar_engine_ops {
+    const char *name;
+    void (*free)(struct cellar_engine *engine);
+
+    enum cellar_code (*start)(struct cellar_engine *engine,
+                              const struct cellar_launch *launch,
+                              const struct cellar_stream_events *events,
+                              cellar_engine_started_fn *done, void *user,
+                              struct cellar_error *err);
+    enum cellar_code (*attach)(struct cellar_engine *engine, const char *id,
+                               const struct cellar_stream_events *events,
+                               cellar_engine_started_fn *done, void *user,
+                               struct cellar_error *err);
+    /* Kills and removes; done also when it was gone already. */
+    enum cellar_code (*remove)(struct cellar_engine *engine, const char *id,
+                               cellar_engine_done_fn *done, void *user,
+                               struct cellar_error *err);
+    enum cellar_code (*list)(struct cellar_engine *engine,
+                             cellar_engine_each_fn *each,
+                             cellar_engine_done_fn *done, void *user,
+                             struct cellar_error *err);
+    enum cellar_code (*diagnose)(struct cellar_engine *engine, const char *id,
+                                 cellar_engine_reason_fn *done, void *user,
+                                 struct cellar_error *err);
+    /* Everything `doctor` says of the engine and `image`. `done` with an
+     * error only when checking itself failed. */
+    enum cellar_code (*check)(struct cellar_engine *engine, const char *image,
+                              cellar_check_fn *row, cellar_engine_done_fn *done,
+                              void *user, struct cellar_error *err);
+
+    /* Images. find: E_IMAGE when it isn't there. */
+    enum cellar_code (*image_find)(struct cellar_engine *engine,
+                                   const char *image,
+                                   cellar_engine_done_fn *done, void *user,
+                                   struct cellar_error *err);
+    enum cellar_code (*image_pull)(struct cellar_engine *engine,
+                                   const char *image,
+                                   cellar_progress_fn *progress,
+                                   cellar_engine_done_fn *done, void *user,
+                                   struct cellar_error *err);
+    /* `tar_fd`: a build context with a Dockerfile at its root; `args` are
+     * NAME=VALUE build arguments, NULL-terminated. */
+    enum cellar_code (*image_build)(struct cellar_engine *engine,
+                                    const char *image, int tar_fd,
+                                    const char *const *args,
+                                    cellar_progress_fn *progress,
+                                    cellar_engine_done_fn *done, void *user,
+                                    struct cellar_error *err);
+    /* `tar_fd`: a root file system. */
+    enum cellar_code (*image_import)(struct cellar_engine *engine,
+                                     const char *image, int tar_fd,
+                                     cellar_engine_done_fn *done, void *user,
+                                     struct cellar_error *err);
+};
+
+/* Every engine's struct begins with this. */
+struct cellar_engine {
+    const struct cellar_engine_ops *ops;
+    struct cellar_loop *loop;
+};
+
+/* The stream that start and attach give. */
+enum cellar_code cellar_stream_write(struct cellar_stream *stream,
+                                     const uint8_t *data, size_t len);
+int cellar_stream_fd(const struct cellar_stream *stream); /* for the bench */
+void cellar_stream_close(struct cellar_stream *stream);   /* NULL is fine */
+
+/* Opens the Docker Engine (or Podman's compatible socket) at `host` (NULL:
+ * DOCKER_HOST, else the default socket). `data_dir` has container.json and
+ * seccomp.json. Asks nothing yet. */
+enum cellar_code cellar_docker_new(struct cellar_loop *loop, const char *host,
+                                   const char *data_dir,
+                                   void (*log)(void *user, const char *line),
+                                   void *log_user, struct cellar_engine **out,
+                                   struct cellar_error *err);
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * The supervisor: what hangs together as one `struct cellar`. Public calls
+ * are in cellar/cellar.h; here is what the kernel's own front ends need more.
+ */
+#ifndef CELLAR_KERNEL_SUPERVISOR_H
+#define CELLAR_KERNEL_SUPERVISOR_H
+
+#include "cellar/cellar.h"
+#include "engine/engine.h"
+#include "loop.h"
+
+/* Lent; they live as long as `c`. */
+struct cellar_loop *cellar_supervisor_loop(struct cellar *c);
+struct cellar_engine *cellar_supervisor_engine(struct cellar *c);
+const char *cellar_supervisor_data_dir(const struct cellar *c);
+const char *cellar_supervisor_state_dir(const struct cellar *c);
+const char *cellar_supervisor_owner(const struct cellar *c);
+
+/* One line for --verbose. */
+void cellar_supervisor_log(struct cellar *c, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* A uid of 61001..65533 that no container of `used` has, chosen at random. */
+uint32_t cellar_supervisor_pick_uid(const uint32_t *used, size_t count);
+
+#endif
