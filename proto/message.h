@@ -98,7 +98,9 @@ struct cellar_msg_welcome {
     uint8_t nonce[CELLAR_NONCE_BYTES];
     uint64_t epoch;      /* 1, 2, ... */
     uint64_t generation; /* of workers: 1 at the start, +1 per new worker */
+    uint64_t ready;      /* 1: this generation's worker can run cells */
     uint64_t running;    /* the cell that is running, or 0 */
+    uint64_t last_cell;  /* the highest cell number seen so far, or 0 */
     uint64_t delivered;  /* the highest delivery number given out so far */
 };
 
