@@ -52,6 +52,7 @@ extern "C" {
 
 struct cellar;
 struct cellar_session;
+struct cellar_result; /* below */
 
 /* ------------------------------------------------------ the supervisor -- */
 
