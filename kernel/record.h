@@ -1,0 +1,81 @@
+/*
+ * What stands of a named session in the state directory, so that any later
+ * process of the same user can adopt it:
+ *
+ *     owner                     who this directory is, 16 hex digits
+ *     sessions/NAME/lock        held while a process has the session
+ *     sessions/NAME/record.json the record, 0600: it holds the key
+ *     sessions/NAME/control     socket of the process that has it
+ *
+ * All directories are 0700. A record is written whole or not at all.
+ */
+#ifndef CELLAR_KERNEL_RECORD_H
+#define CELLAR_KERNEL_RECORD_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "cellar/cellar.h"
+#include "engine/engine.h"
+#include "proto/limits.h"
+
+#define CELLAR_OWNER_BYTES 17 /* 16 hex digits and the NUL */
+
+struct cellar_record {
+    char name[CELLAR_NAME_BYTES_MAX + 1];
+    char engine[16];
+    char container[CELLAR_CONTAINER_ID_MAX + 1];
+    char image[256];
+    char python[32];
+    uint8_t key[CELLAR_KEY_BYTES];
+    uint64_t uid;
+    uint64_t created;   /* seconds since 1970 */
+    uint64_t cells;     /* the last cell's number */
+    uint64_t delivered; /* the last delivery taken */
+    uint64_t memory_bytes, files, file_bytes, pids;
+    uint64_t output_bytes, timeout_ms, grace_ms, lease_ms;
+};
+
+/* A session's directory, open and locked. */
+struct cellar_hold {
+    int dir_fd;
+    int lock_fd;
+};
+
+/* Makes the directory and its owner id where missing. E_SYS, E_DENIED. */
+enum cellar_code cellar_state_open(const char *path,
+                                   char owner[CELLAR_OWNER_BYTES],
+                                   struct cellar_error *err);
+
+/* Takes the lock of `name`, making its directory. E_BUSY says which process
+ * has it and since when. Released by cellar_hold_done(), or by death. */
+enum cellar_code cellar_hold_take(const char *state_dir, const char *name,
+                                  struct cellar_hold *hold,
+                                  struct cellar_error *err);
+/* Also for a hold that was never taken ({-1, -1}). */
+void cellar_hold_done(struct cellar_hold *hold);
+#define CELLAR_HOLD_NONE ((struct cellar_hold){-1, -1})
+
+/* The pid of the process that has `name`, or 0. */
+pid_t cellar_hold_who(const char *state_dir, const char *name);
+
+/* E_NOT_FOUND where there is none; E_SYS where it can't be read or is damaged
+ * (the file is left as it is). */
+enum cellar_code cellar_record_load(const char *state_dir, const char *name,
+                                    struct cellar_record *record,
+                                    struct cellar_error *err);
+enum cellar_code cellar_record_save(const struct cellar_hold *hold,
+                                    const struct cellar_record *record,
+                                    struct cellar_error *err);
+/* Removes record, socket, lock and directory of a session held. */
+void cellar_record_remove(const char *state_dir, const char *name,
+                          const struct cellar_hold *hold);
+
+/* Calls `each` for every session that has a directory, by name. A record that
+ * is damaged comes with its name and an empty container. */
+enum cellar_code cellar_record_each(const char *state_dir,
+                                    void (*each)(void *user,
+                                                 const struct cellar_record *),
+                                    void *user, struct cellar_error *err);
+
+#endif
