@@ -1,0 +1,154 @@
+/*
+ * The result object in JSON. Its keys, in order:
+ *
+ *   cell, status, state, restored_from (null unless state is "restored"),
+ *   stdout, stderr, truncated, dropped_bytes,
+ *   result     a MIME bundle, or null
+ *   displays   MIME bundles
+ *   error      {name, message, traceback: [lines]}, null unless status "error"
+ *   limit      {name, value, unit}, null when none was hit
+ *   exit_code  null unless status is "exited"
+ *   signal     "SIGSEGV", null unless status is "killed"
+ *   reason     the engine's words, null unless status is "lost"
+ *   usage      {wall_us, cpu_us, peak_memory_bytes}
+ */
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "result.h"
+
+/* json_string() refuses what is not UTF-8; all texts here were mended. */
+static json_t *text(const char *bytes, size_t len)
+{
+    return json_stringn(bytes ? bytes : "", bytes ? len : 0);
+}
+
+static json_t *maybe_text(const char *string)
+{
+    return string ? json_string(string) : json_null();
+}
+
+static json_t *number(uint64_t value)
+{
+    return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
+}
+
+static json_t *bundle(const struct cellar_part *parts, size_t count)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < count; i++)
+        json_object_set_new(object, parts[i].type,
+                            text(parts[i].data, parts[i].len));
+    return object;
+}
+
+static json_t *displays(const struct cellar_result *result)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < result->display_count; i++)
+        json_array_append_new(array, bundle(result->displays[i].parts,
+                                            result->displays[i].count));
+    return array;
+}
+
+static json_t *lines(const char *joined)
+{
+    json_t *array = json_array();
+    while (joined && *joined) {
+        size_t len = strcspn(joined, "\n");
+        json_array_append_new(array, text(joined, len));
+        joined += len + (joined[len] == '\n');
+    }
+    return array;
+}
+
+static json_t *error(const struct cellar_result *result)
+{
+    if (!result->error_name)
+        return json_null();
+    return json_pack("{s:o, s:o, s:o}", "name", maybe_text(result->error_name),
+                     "message", maybe_text(result->error_message), "traceback",
+                     lines(result->traceback));
+}
+
+static json_t *limit(const struct cellar_result *result)
+{
+    const char *name = cellar_limit_name(result->limit);
+    if (result->limit == CELLAR_LIMIT_NONE || !name)
+        return json_null();
+    if (result->limit == CELLAR_LIMIT_TIMEOUT)
+        return json_pack("{s:s, s:f, s:s}", "name", name, "value",
+                         (double)result->limit_value / 1000.0, "unit", "s");
+    return json_pack("{s:s, s:o, s:s}", "name", name, "value",
+                     number(result->limit_value), "unit", "bytes");
+}
+
+/* "SIGSEGV"; "signal 40" where it has no name. */
+static json_t *signal_name(const struct cellar_result *result)
+{
+    char name[32];
+    const char *abbreviation = NULL;
+    if (result->status != CELLAR_STATUS_KILLED)
+        return json_null();
+    abbreviation = sigabbrev_np(result->signal);
+    if (abbreviation)
+        (void)snprintf(name, sizeof name, "SIG%s", abbreviation);
+    else
+        (void)snprintf(name, sizeof name, "signal %d", result->signal);
+    return json_string(name);
+}
+
+static json_t *usage(const struct cellar_result *result)
+{
+    return json_pack("{s:o, s:o, s:o}", "wall_us", number(result->wall_us),
+                     "cpu_us", number(result->cpu_us), "peak_memory_bytes",
+                     number(result->peak_memory_bytes));
+}
+
+static void fill(json_t *root, const struct cellar_result *result)
+{
+    const char *status = cellar_status_name(result->status);
+    const char *state = cellar_state_name(result->state);
+    const struct {
+        const char *key;
+        json_t *value;
+    } members[] = {
+        {"cell", number(result->cell)},
+        {"status", maybe_text(status)},
+        {"state", maybe_text(state)},
+        {"restored_from", result->state == CELLAR_STATE_RESTORED
+                              ? number(result->restored_from)
+                              : json_null()},
+        {"stdout", text(result->stdout_text, result->stdout_len)},
+        {"stderr", text(result->stderr_text, result->stderr_len)},
+        {"truncated", json_boolean(result->truncated)},
+        {"dropped_bytes", number(result->dropped_bytes)},
+        {"result", result->result_count
+                       ? bundle(result->result, result->result_count)
+                       : json_null()},
+        {"displays", displays(result)},
+        {"error", error(result)},
+        {"limit", limit(result)},
+        {"exit_code", result->status == CELLAR_STATUS_EXITED
+                          ? json_integer(result->exit_code)
+                          : json_null()},
+        {"signal", signal_name(result)},
+        {"reason", maybe_text(result->reason)},
+        {"usage", usage(result)},
+    };
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
+        json_object_set_new(root, members[i].key, members[i].value);
+}
+
+char *cellar_result_json(const struct cellar_result *result)
+{
+    json_t *root = json_object();
+    if (!root)
+        return NULL;
+    fill(root, result);
+    char *line = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII);
+    json_decref(root);
+    return line;
+}
