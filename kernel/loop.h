@@ -24,8 +24,12 @@ enum cellar_code cellar_loop_new(struct cellar_loop **out,
 void cellar_loop_free(struct cellar_loop *loop);
 
 /* Runs callbacks that are due, waiting at most timeout_ms for one (negative:
- * for ever). Returns whether something is still open on the loop. */
+ * for ever). Returns whether anything could still come: a timer or a watch is
+ * set, or a wake is open. When nothing could, it doesn't wait for ever. */
 bool cellar_loop_run(struct cellar_loop *loop, int timeout_ms);
+/* For a loop around this one: a descriptor that polls readable when
+ * cellar_loop_run() has work, and how long such a poll may wait (ms; negative:
+ * for ever; 0: run first). Ask again after every call that touched the loop. */
 int cellar_loop_fd(const struct cellar_loop *loop);
 int cellar_loop_timeout(const struct cellar_loop *loop);
 
