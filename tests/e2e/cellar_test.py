@@ -1,0 +1,157 @@
+"""What the end-to-end tests share: the real command, a state directory of
+this test process's own, and a look at what is left on the engine.
+
+    class Test(SessionTest):
+        def test_sum(self):
+            self.assertEqual(self.value("1 + 1"), "2")
+
+CELLAR_BIN names the command. Sessions, and so containers, belong to the state
+directory: containers_left() sees those of this process and no others.
+"""
+
+import contextlib
+import atexit
+import collections
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+CELLAR = os.environ.get("CELLAR_BIN", "cellar")
+STATE_DIR = tempfile.mkdtemp(prefix="cellar-e2e-")
+ENVIRONMENT = dict(os.environ, CELLAR_STATE_DIR=STATE_DIR)
+
+# The keys of the result object, in order; kernel/result_json.c tells them.
+RESULT_KEYS = ["cell", "status", "state", "restored_from", "stdout", "stderr",
+               "truncated", "dropped_bytes", "result", "displays", "error",
+               "limit", "exit_code", "signal", "reason", "usage"]
+
+Done = collections.namedtuple("Done", "status out err")
+
+
+def run(*arguments, stdin="", timeout=120, env=None, cwd=None):
+    """Runs `cellar ARGUMENTS` to its end; the texts are decoded."""
+    done = subprocess.run([CELLAR, *arguments], cwd=cwd, timeout=timeout,
+                          input=stdin.encode("utf-8", "surrogateescape"),
+                          capture_output=True, env=env or ENVIRONMENT)
+    return Done(done.returncode, done.stdout.decode("utf-8", "replace"),
+                done.stderr.decode("utf-8", "replace"))
+
+
+def popen(*arguments, **options):
+    """Starts `cellar ARGUMENTS` with pipes for stdin, stdout and stderr."""
+    for name in "stdin", "stdout", "stderr":
+        options.setdefault(name, subprocess.PIPE)
+    options.setdefault("env", ENVIRONMENT)
+    return subprocess.Popen([CELLAR, *arguments], **options)
+
+
+def docker(*arguments):
+    """What `docker ARGUMENTS` prints; the test fails when it fails."""
+    return subprocess.run(["docker", *arguments], check=True, timeout=60,
+                          stdout=subprocess.PIPE, text=True).stdout
+
+
+counter = iter(range(1, 1 << 30))
+
+
+def unique(prefix="test"):
+    """A session name that no other test uses."""
+    return "%s-%d-%d" % (prefix, os.getpid(), next(counter))
+
+
+def owner():
+    """The id that this state directory's containers carry, or None."""
+    path = os.path.join(STATE_DIR, "owner")
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def containers_left():
+    """The ids of all containers of this state directory, running or not."""
+    if owner() is None:
+        return []
+    return docker("ps", "-aq", "--no-trunc", "--filter",
+                  "label=io.cellar.owner=" + owner()).split()
+
+
+class Session:
+    """A named session made by `cellar start`."""
+
+    def __init__(self, *options, prefix="test"):
+        self.name = unique(prefix)
+        done = run("start", *options, self.name)
+        if done.status != 0:
+            raise AssertionError("cellar start: %s%s" % (done.out, done.err))
+
+    def container(self):
+        ids = docker("ps", "-aq", "--no-trunc", "--filter",
+                     "label=io.cellar.session=" + self.name, "--filter",
+                     "label=io.cellar.owner=" + owner()).split()
+        if len(ids) != 1:
+            raise AssertionError("containers of %s: %s" % (self.name, ids))
+        return ids[0]
+
+    def exec(self, code, *options, timeout=120):
+        """Runs a cell; the result object."""
+        done = run("exec", "--json", *options, self.name, "-", stdin=code,
+                   timeout=timeout)
+        if done.status not in (0, 1):
+            raise AssertionError("cellar exec: %d %s" % (done.status, done.err))
+        return json.loads(done.out.splitlines()[-1])
+
+    def stop(self):
+        return run("stop", self.name)
+
+
+@contextlib.contextmanager
+def session(*options, prefix="test"):
+    live = Session(*options, prefix=prefix)
+    try:
+        yield live
+    finally:
+        live.stop()
+
+
+class SessionTest(unittest.TestCase):
+    """One session for the tests of a class; OPTIONS go to `cellar start`."""
+
+    OPTIONS = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.session = Session(*cls.OPTIONS, prefix=cls.__name__.lower())
+        cls.addClassCleanup(cls.session.stop)
+
+    def cell(self, code, *options, **more):
+        return self.session.exec(code, *options, **more)
+
+    def ok(self, code, *options):
+        """Runs a cell that must end well."""
+        result = self.cell(code, *options)
+        self.assertEqual("ok", result["status"], result)
+        return result
+
+    def out(self, code):
+        return self.ok(code)["stdout"]
+
+    def value(self, code):
+        """The text of a cell's value; None when it has none."""
+        result = self.ok(code)["result"]
+        return None if result is None else result["text/plain"]
+
+    def assertAlive(self):
+        """The session answers."""
+        self.assertEqual("2", self.value("1 + 1"))
+
+
+@atexit.register
+def clean_up():
+    """Even a test that failed leaves nothing behind."""
+    for container in containers_left():
+        docker("rm", "-f", container)
+    shutil.rmtree(STATE_DIR, ignore_errors=True)
