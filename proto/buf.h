@@ -47,4 +47,8 @@ void cellar_buf_commit(struct cellar_buf *buf, size_t len);
 /* Drops `len` bytes at the front; at most what is held. */
 void cellar_buf_consume(struct cellar_buf *buf, size_t len);
 
+/* Keeps the first `len` bytes, drops what was appended after them: how a
+ * writer that failed half-way takes back what it wrote. */
+void cellar_buf_cut(struct cellar_buf *buf, size_t len);
+
 #endif

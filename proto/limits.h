@@ -47,8 +47,16 @@
 #define CELLAR_DEPTH_MAX 8u
 #define CELLAR_ITEMS_MAX 1024u
 
-/* MIME types in one bundle. */
+/* MIME types in one bundle; the data of all its parts together is bounded by
+ * CELLAR_RESULT_MAX. */
 #define CELLAR_MIME_MAX 16u
+
+/* A duration in milliseconds (139 years): added to a clock's reading it can't
+ * overflow 64 bits, not even in nanoseconds. */
+#define CELLAR_MS_MAX (1ull << 42)
+
+/* The highest signal a cell can be killed by. */
+#define CELLAR_SIGNAL_MAX 64u
 
 /* What the agent keeps for a host that has not acknowledged it. One finished
  * cell (result, error, traceback) always fits beside a window of output. */

@@ -7,9 +7,15 @@
  * ... through all epochs of a session; 0 for what need not be delivered
  * (WELCOME, PONG). An agent repeats what was not acknowledged.
  *
- * Decoding checks everything (cellar_scan() runs first): type, number and
- * kind of the fields, every length and range, no trailing bytes. Texts that
- * stem from the worker travel as bin: nobody vouches for their UTF-8.
+ * `cell` is 0 in HELLO, RESET, PING, STOP, WELCOME, READY, FAULT and PONG, a
+ * cell's number in RUN, INTERRUPT, DISPLAY and DONE; OUTPUT of nobody's cell
+ * (a thread that outlived it) has 0.
+ *
+ * Packing and unpacking check the same: number and kind of the fields, every
+ * length and range, and that the fields of a DONE tell one story; so nothing
+ * can be sent that the peer would refuse. Unpacking runs cellar_scan() first
+ * and takes no trailing bytes. All texts travel as bin: nobody vouches for
+ * the UTF-8 of what stems from the worker.
  */
 #ifndef CELLAR_PROTO_MESSAGE_H
 #define CELLAR_PROTO_MESSAGE_H
@@ -72,7 +78,8 @@ struct cellar_mime_part {
     X(INTERNAL, 7, "internal", "the agent failed")
 
 enum cellar_fault {
-#define CELLAR_FAULT_ENUM(name, number, word, text) CELLAR_FAULT_##name = (number),
+#define CELLAR_FAULT_ENUM(name, number, word, text)                            \
+    CELLAR_FAULT_##name = (number),
     CELLAR_FAULT_MAP(CELLAR_FAULT_ENUM)
 #undef CELLAR_FAULT_ENUM
 };
@@ -88,9 +95,9 @@ struct cellar_msg_hello {
 };
 
 struct cellar_msg_run {
-    struct cellar_bytes code;  /* UTF-8, up to CELLAR_CODE_MAX */
-    uint64_t timeout_ms;       /* 0: none */
-    uint64_t output_max;       /* bytes of stdout + stderr that are sent */
+    struct cellar_bytes code; /* UTF-8, up to CELLAR_CODE_MAX */
+    uint64_t timeout_ms;      /* 0: none */
+    uint64_t output_max;      /* bytes of stdout + stderr that are sent */
 };
 
 struct cellar_msg_welcome {
@@ -117,19 +124,21 @@ struct cellar_msg_output {
 };
 
 struct cellar_msg_display {
-    size_t count;
+    size_t count; /* 1..CELLAR_MIME_MAX */
     struct cellar_mime_part parts[CELLAR_MIME_MAX];
 };
 
 struct cellar_msg_done {
-    uint64_t status; /* enum cellar_status */
-    uint64_t state;  /* enum cellar_state */
-    uint64_t restored_from;
-    uint64_t limit;  /* enum cellar_limit */
-    uint64_t code;   /* exit status when EXITED, signal when KILLED */
-    size_t parts;    /* of the result; 0: there is none */
+    uint64_t status;        /* enum cellar_status, but for LOST */
+    uint64_t state;         /* enum cellar_state */
+    uint64_t restored_from; /* an earlier cell iff state is RESTORED, else 0 */
+    uint64_t limit; /* enum cellar_limit; TIMEOUT when status is TIMEOUT,
+                       MEMORY when OUT_OF_MEMORY, OUTPUT only with a dropped
+                       byte */
+    uint64_t code;  /* exit status when EXITED, signal when KILLED, else 0 */
+    size_t parts;   /* of the result; only when OK. 0: there is none */
     struct cellar_mime_part result[CELLAR_MIME_MAX];
-    bool has_error;
+    bool has_error; /* iff status is ERROR; else the three texts are empty */
     struct cellar_bytes error_name;
     struct cellar_bytes error_message;
     struct cellar_bytes traceback; /* lines joined with \n */
@@ -168,12 +177,13 @@ struct cellar_message {
 enum cellar_code cellar_scan(const uint8_t *payload, size_t len);
 
 /* Appends the payload of `msg` to `out`. CELLAR_E_LIMIT where a field is over
- * its bound; `out` is unchanged on failure. */
+ * its bound or `out` is full, CELLAR_E_PROTO where a field breaks a rule,
+ * CELLAR_E_NOMEM; `out` is unchanged on failure. */
 enum cellar_code cellar_message_pack(const struct cellar_message *msg,
                                      struct cellar_buf *out);
 
 /* Reads a payload that may come from anybody. On CELLAR_OK `msg` borrows
- * from `payload`. */
+ * from `payload`; else it is untouched. Codes as above. */
 enum cellar_code cellar_message_unpack(const uint8_t *payload, size_t len,
                                        struct cellar_message *msg);
 

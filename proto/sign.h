@@ -18,10 +18,15 @@
 #include "cellar/error.h"
 #include "limits.h"
 
+#define CELLAR_RESYNC_SECRET_BYTES 28
+
 /* Direction of what a key signs. */
 enum cellar_direction { CELLAR_TO_AGENT, CELLAR_TO_HOST };
 
 enum cellar_code cellar_sign_init(void);
+
+/* Zeroes a secret; never optimised away. */
+void cellar_sign_wipe(void *bytes, size_t len);
 
 /* The key of one direction of one epoch. */
 void cellar_sign_epoch_key(uint8_t out[CELLAR_KEY_BYTES],
@@ -39,6 +44,10 @@ bool cellar_sign_check(const uint8_t tag[CELLAR_TAG_BYTES],
                        const uint8_t key[CELLAR_KEY_BYTES], uint64_t seq,
                        const uint8_t *payload, size_t len);
 
+/* Whether two tags are equal, in constant time. */
+bool cellar_sign_same(const uint8_t a[CELLAR_TAG_BYTES],
+                      const uint8_t b[CELLAR_TAG_BYTES]);
+
 /* The tag of HELLO (to the agent) or WELCOME (to the host). `host_nonce` is
  * bound into WELCOME's tag, so an old one can't be replayed; NULL for HELLO.*/
 void cellar_sign_handshake(uint8_t tag[CELLAR_TAG_BYTES],
@@ -47,9 +56,10 @@ void cellar_sign_handshake(uint8_t tag[CELLAR_TAG_BYTES],
                            const uint8_t *host_nonce, const uint8_t *payload,
                            size_t len);
 
-/* The 28 bytes of a resync mark after its ff ff ff ff. To the agent it is one
+/* The bytes of a resync mark after its ff ff ff ff. To the agent it is one
  * per session (host_nonce NULL); to the host it depends on the host's nonce. */
-void cellar_sign_resync(uint8_t out[28], const uint8_t key[CELLAR_KEY_BYTES],
+void cellar_sign_resync(uint8_t out[CELLAR_RESYNC_SECRET_BYTES],
+                        const uint8_t key[CELLAR_KEY_BYTES],
                         enum cellar_direction direction,
                         const uint8_t *host_nonce);
 

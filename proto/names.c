@@ -1,0 +1,73 @@
+/* Numbers to words, each made from the list that makes the enum. */
+#include <stddef.h>
+
+#include "cellar/ending.h"
+#include "cellar/error.h"
+#include "message.h"
+
+#define CODE_NAME(code, name, text)                                            \
+    case code:                                                                 \
+        return name;
+#define CODE_TEXT(code, name, text)                                            \
+    case code:                                                                 \
+        return text;
+#define STATUS_NAME(name, number, word)                                        \
+    case CELLAR_STATUS_##name:                                                 \
+        return word;
+#define STATE_NAME(name, number, word)                                         \
+    case CELLAR_STATE_##name:                                                  \
+        return word;
+#define LIMIT_NAME(name, number, word)                                         \
+    case CELLAR_LIMIT_##name:                                                  \
+        return word;
+#define MESSAGE_NAME(name, number, word)                                       \
+    case CELLAR_MSG_##name:                                                    \
+        return word;
+
+const char *cellar_code_name(enum cellar_code code)
+{
+    switch (code) {
+        CELLAR_ERROR_MAP(CODE_NAME)
+    }
+    return "unknown";
+}
+
+const char *cellar_code_text(enum cellar_code code)
+{
+    switch (code) {
+        CELLAR_ERROR_MAP(CODE_TEXT)
+    }
+    return "an unknown error";
+}
+
+const char *cellar_status_name(enum cellar_status status)
+{
+    switch (status) {
+        CELLAR_STATUS_MAP(STATUS_NAME)
+    }
+    return NULL;
+}
+
+const char *cellar_state_name(enum cellar_state state)
+{
+    switch (state) {
+        CELLAR_STATE_MAP(STATE_NAME)
+    }
+    return NULL;
+}
+
+const char *cellar_limit_name(enum cellar_limit limit)
+{
+    switch (limit) {
+        CELLAR_LIMIT_MAP(LIMIT_NAME)
+    }
+    return NULL;
+}
+
+const char *cellar_message_name(enum cellar_message_type type)
+{
+    switch (type) {
+        CELLAR_MESSAGE_MAP(MESSAGE_NAME)
+    }
+    return NULL;
+}
