@@ -34,17 +34,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cellar/api.h"
 #include "cellar/ending.h"
 #include "cellar/error.h"
 #include "cellar/version.h"
-
-#if defined(__GNUC__)
-#define CELLAR_API    __attribute__((visibility("default")))
-#define CELLAR_CHECK  __attribute__((warn_unused_result))
-#else
-#define CELLAR_API
-#define CELLAR_CHECK
-#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -118,8 +111,8 @@ struct cellar_spec {
     uint64_t lease_ms;     /* without a supervisor the session ends */
     const char *mounts[CELLAR_MOUNTS_MAX]; /* "/host/dir:/inside[:rw]";
                                               read-only unless :rw */
-    const char *allow[CELLAR_ALLOW_MAX]; /* protections that may be missing,
-                                            by the names `doctor` prints */
+    const char *allow[CELLAR_ALLOW_MAX];   /* protections that may be missing,
+                                              by the names `doctor` prints */
 };
 
 CELLAR_API void cellar_spec_init(struct cellar_spec *spec);
@@ -172,13 +165,13 @@ CELLAR_API void cellar_interrupt_signal(struct cellar_session *s);
 /* Ends every process of the session but the agent, empties /tmp and
  * /dev/shm, and waits for a fresh worker. A running cell and queued ones end
  * first, as killed. */
-CELLAR_API CELLAR_CHECK enum cellar_code
-cellar_reset(struct cellar_session *s, struct cellar_error *err);
+CELLAR_API CELLAR_CHECK enum cellar_code cellar_reset(struct cellar_session *s,
+                                                      struct cellar_error *err);
 
 /* Removes the container and the record; takes `s`. On failure too `s` is
  * gone; the error says what may be left. NULL is fine. */
-CELLAR_API CELLAR_CHECK enum cellar_code
-cellar_stop(struct cellar_session *s, struct cellar_error *err);
+CELLAR_API CELLAR_CHECK enum cellar_code cellar_stop(struct cellar_session *s,
+                                                     struct cellar_error *err);
 
 /* Lets go of a named session, which lives on (its running cell too); an
  * unnamed one is stopped. Takes `s`. NULL is fine. */
@@ -213,8 +206,8 @@ cellar_reset_async(struct cellar_session *s, cellar_session_fn *done,
                    void *user, struct cellar_error *err);
 /* `done` is called with s NULL. */
 CELLAR_API CELLAR_CHECK enum cellar_code
-cellar_stop_async(struct cellar_session *s, cellar_session_fn *done,
-                  void *user, struct cellar_error *err);
+cellar_stop_async(struct cellar_session *s, cellar_session_fn *done, void *user,
+                  struct cellar_error *err);
 
 /* ------------------------------------------------------------- results -- */
 
@@ -242,7 +235,7 @@ struct cellar_result {
     struct {
         struct cellar_part *parts;
         size_t count;
-    } *displays;
+    } * displays;
     size_t display_count;
     char *error_name; /* NULL when status is not ERROR */
     char *error_message;

@@ -5,6 +5,8 @@
 #ifndef CELLAR_ENDING_H
 #define CELLAR_ENDING_H
 
+#include "cellar/api.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -55,9 +57,9 @@ enum cellar_limit {
 
 /* The names in JSON: "out_of_memory", "kept", "timeout". Static; NULL for a
  * number that is none of the enum's. */
-const char *cellar_status_name(enum cellar_status status);
-const char *cellar_state_name(enum cellar_state state);
-const char *cellar_limit_name(enum cellar_limit limit);
+CELLAR_API const char *cellar_status_name(enum cellar_status status);
+CELLAR_API const char *cellar_state_name(enum cellar_state state);
+CELLAR_API const char *cellar_limit_name(enum cellar_limit limit);
 
 #ifdef __cplusplus
 }

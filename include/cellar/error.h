@@ -12,6 +12,8 @@
 #ifndef CELLAR_ERROR_H
 #define CELLAR_ERROR_H
 
+#include "cellar/api.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -45,14 +47,14 @@ enum cellar_code {
 
 struct cellar_error {
     enum cellar_code code;
-    int sys_errno; /* errno of the call that failed, or 0 */
+    int sys_errno;                  /* errno of the call that failed, or 0 */
     char msg[CELLAR_ERROR_MSG_MAX]; /* one line, NUL-terminated: what failed,
                                        and the cure where there is one */
 };
 
 /* The name of a code in JSON ("busy"), and its text. Static; never NULL. */
-const char *cellar_code_name(enum cellar_code code);
-const char *cellar_code_text(enum cellar_code code);
+CELLAR_API const char *cellar_code_name(enum cellar_code code);
+CELLAR_API const char *cellar_code_text(enum cellar_code code);
 
 #ifdef __cplusplus
 }
