@@ -1,0 +1,56 @@
+# `cmake --install`: the headers, both libraries, what pkg-config and CMake
+# need to find them, the manual, and the runtime image's files. The command
+# installs itself (kernel/cli).
+include(CMakePackageConfigHelpers)
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/Cellar)
+set(generated ${PROJECT_BINARY_DIR}/generated)
+
+install(DIRECTORY include/cellar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY ${PROJECT_BINARY_DIR}/share/cellar
+        DESTINATION ${CMAKE_INSTALL_DATADIR} USE_SOURCE_PERMISSIONS)
+
+set_target_properties(cellar_shared PROPERTIES EXPORT_NAME cellar)
+install(TARGETS cellar_shared EXPORT shared)
+install(TARGETS cellar_static EXPORT static)
+install(EXPORT shared NAMESPACE Cellar:: DESTINATION ${package}
+        FILE CellarSharedTargets.cmake)
+install(EXPORT static NAMESPACE Cellar:: DESTINATION ${package}
+        FILE CellarStaticTargets.cmake)
+configure_package_config_file(cmake/CellarConfig.cmake.in
+    ${generated}/CellarConfig.cmake INSTALL_DESTINATION ${package})
+write_basic_package_version_file(${generated}/CellarConfigVersion.cmake
+    COMPATIBILITY SameMinorVersion)
+install(FILES ${generated}/CellarConfig.cmake
+        ${generated}/CellarConfigVersion.cmake DESTINATION ${package})
+
+# One for each library: `pkg-config --static` would want a static libcurl and
+# all that it is made of.
+file(RELATIVE_PATH prefix_from_pc
+    /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+set(pc_name cellar)
+set(pc_kind shared)
+set(pc_libs "-L\${libdir} -lcellar")
+configure_file(cmake/cellar.pc.in ${generated}/cellar.pc @ONLY)
+set(pc_name cellar-static)
+set(pc_kind static)
+set(pc_libs "\${libdir}/libcellar.a -lcurl -ljansson -luv -lsodium -lmsgpackc")
+configure_file(cmake/cellar.pc.in ${generated}/cellar-static.pc @ONLY)
+install(FILES ${generated}/cellar.pc ${generated}/cellar-static.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# The library's manual is its headers, printed.
+set(headers include/cellar/cellar.h include/cellar/ending.h
+    include/cellar/error.h)
+list(TRANSFORM headers PREPEND ${PROJECT_SOURCE_DIR}/)
+set(man3 ${PROJECT_BINARY_DIR}/man/cellar.3)
+add_custom_command(OUTPUT ${man3}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/man
+    COMMAND awk -v version=${PROJECT_VERSION}
+        -f ${PROJECT_SOURCE_DIR}/cmake/man3.awk ${headers} > ${man3}
+    DEPENDS ${headers} ${PROJECT_SOURCE_DIR}/cmake/man3.awk VERBATIM)
+add_custom_target(man ALL DEPENDS ${man3})
+install(FILES ${man3} DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
+file(GLOB man1 CONFIGURE_DEPENDS docs/man/*.1)
+if(man1)
+    install(FILES ${man1} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+endif()
