@@ -146,6 +146,8 @@ cellar_channel_feed(struct cellar_channel *channel, const uint8_t *data,
         code = drain(channel, take, user, &stopped, err);
         if (code != CELLAR_OK && code != CELLAR_E_AGAIN)
             return code;
+        if (used == 0 && !stopped)
+            return cellar_fail(err, CELLAR_E_PROTO, "the link takes no bytes");
     }
     if (stopped || channel->unacked < CELLAR_CHANNEL_ACK_BYTES)
         return CELLAR_OK;

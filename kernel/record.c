@@ -207,6 +207,15 @@ void cellar_hold_done(struct cellar_hold *hold)
     *hold = CELLAR_HOLD_NONE;
 }
 
+void cellar_hold_tidy(const char *state_dir, const char *name,
+                      struct cellar_hold *hold)
+{
+    if (hold->dir_fd >= 0 && name[0] &&
+        faccessat(hold->dir_fd, "record.json", F_OK, 0) < 0 && errno == ENOENT)
+        cellar_record_remove(state_dir, name, hold);
+    cellar_hold_done(hold);
+}
+
 pid_t cellar_hold_who(const char *state_dir, const char *name)
 {
     CELLAR_AUTO_CLOSE int dir_fd = open_session_dir(state_dir, name);

@@ -56,6 +56,10 @@ enum cellar_code cellar_hold_take(const char *state_dir, const char *name,
 void cellar_hold_done(struct cellar_hold *hold);
 #define CELLAR_HOLD_NONE ((struct cellar_hold){-1, -1})
 
+/* As _done, and leaves no directory behind where no record was written. */
+void cellar_hold_tidy(const char *state_dir, const char *name,
+                      struct cellar_hold *hold);
+
 /* The pid of the process that has `name`, or 0. */
 pid_t cellar_hold_who(const char *state_dir, const char *name);
 

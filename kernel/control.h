@@ -1,0 +1,33 @@
+/*
+ * The control socket: how another process of the same user asks the one that
+ * has a session for what only it can do. One line in ("interrupt" or
+ * "reset"), one line out ("ok"). The socket lies in the session's directory,
+ * which only its owner may enter.
+ */
+#ifndef CELLAR_KERNEL_CONTROL_H
+#define CELLAR_KERNEL_CONTROL_H
+
+#include "cellar/error.h"
+#include "loop.h"
+#include "record.h"
+
+struct cellar_control;
+
+enum cellar_request { CELLAR_REQUEST_INTERRUPT, CELLAR_REQUEST_RESET };
+
+/* Listens in the directory of a session held; `ask` is called for each
+ * request. */
+enum cellar_code
+cellar_control_new(struct cellar_loop *loop, const struct cellar_hold *hold,
+                   void (*ask)(void *user, enum cellar_request request),
+                   void *user, struct cellar_control **out,
+                   struct cellar_error *err);
+void cellar_control_free(struct cellar_control *control); /* NULL is fine */
+
+/* Asks the process that has `name`; waits at most 5 s. E_NOT_FOUND when none
+ * listens. */
+enum cellar_code cellar_control_ask(const char *state_dir, const char *name,
+                                    enum cellar_request request,
+                                    struct cellar_error *err);
+
+#endif

@@ -1,0 +1,264 @@
+#include "supervisor.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fail.h"
+#include "proto/sign.h"
+#include "supervisor_private.h"
+
+/* Uids that containers run as; 65534 is nobody. */
+#define UID_FIRST 61001u
+#define UID_LAST  65533u
+
+/* How long cellar_free() waits for unnamed sessions to be removed. */
+#define FREE_MS 20000
+
+struct cellar {
+    struct cellar_loop *loop;
+    struct cellar_engine *engine;
+    struct cellar_wake *wake;
+    struct cellar_session *sessions;
+    char *state_dir;
+    char *data_dir;
+    char owner[CELLAR_OWNER_BYTES];
+    void (*log)(void *user, const char *line);
+    void *log_user;
+};
+
+struct cellar_loop *cellar_supervisor_loop(struct cellar *c)
+{
+    return c->loop;
+}
+
+struct cellar_engine *cellar_supervisor_engine(struct cellar *c)
+{
+    return c->engine;
+}
+
+const char *cellar_supervisor_data_dir(const struct cellar *c)
+{
+    return c->data_dir;
+}
+
+const char *cellar_supervisor_state_dir(const struct cellar *c)
+{
+    return c->state_dir;
+}
+
+const char *cellar_supervisor_owner(const struct cellar *c)
+{
+    return c->owner;
+}
+
+void cellar_supervisor_log(struct cellar *c, const char *fmt, ...)
+{
+    char line[1024];
+    va_list args;
+    if (!c->log)
+        return;
+    va_start(args, fmt);
+    (void)vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    c->log(c->log_user, line);
+}
+
+static bool uid_used(uint32_t uid, const uint32_t *used, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (used[i] == uid)
+            return true;
+    return false;
+}
+
+/* Random, so that two supervisors that look at the same moment, or don't see
+ * each other's containers, will not take the same one. */
+uint32_t cellar_supervisor_pick_uid(const uint32_t *used, size_t count)
+{
+    const uint32_t span = UID_LAST - UID_FIRST + 1;
+    uint32_t at = randombytes_uniform(span);
+    for (uint32_t i = 0; i < span; i++) {
+        uint32_t uid = UID_FIRST + (at + i) % span;
+        if (!uid_used(uid, used, count))
+            return uid;
+    }
+    return UID_FIRST + at;
+}
+
+void cellar_supervisor_adopt(struct cellar_session *s)
+{
+    s->next = s->c->sessions;
+    if (s->next)
+        s->next->prev = s;
+    s->c->sessions = s;
+}
+
+void cellar_supervisor_forget(struct cellar_session *s)
+{
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        s->c->sessions = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+}
+
+/* ---------------------------------------------------------- new, free -- */
+
+static const char *first_of(const char *a, const char *b)
+{
+    return a && *a ? a : (b && *b ? b : NULL);
+}
+
+static char *joined(const char *dir, const char *rest)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s%s", dir, rest) < 0 ? NULL : path;
+}
+
+static char *find_state_dir(const char *given)
+{
+    const char *home = getenv("HOME");
+    const char *xdg = getenv("XDG_STATE_HOME");
+    given = first_of(given, getenv("CELLAR_STATE_DIR"));
+    if (given)
+        return strdup(given);
+    if (xdg && xdg[0] == '/')
+        return joined(xdg, "/cellar");
+    return joined(home && home[0] == '/' ? home : "/root",
+                  "/.local/state/cellar");
+}
+
+/* Beside the command in a build tree, or in the prefix it was installed to.
+ * A program that embeds the library has neither; then it is where the library
+ * was built to be. */
+static char *find_data_dir(const char *given)
+{
+    char exe[4096];
+    ssize_t len = readlink("/proc/self/exe", exe, sizeof exe - 32);
+    static const char *const places[] = {"/share/cellar", "/../share/cellar"};
+    given = first_of(given, getenv("CELLAR_DATA_DIR"));
+    if (given)
+        return strdup(given);
+    exe[len > 0 ? len : 0] = '\0';
+    char *slash = strrchr(exe, '/');
+    for (size_t i = 0; slash && i < 2; i++) {
+        char probe[4096 + 64];
+        *slash = '\0';
+        (void)snprintf(probe, sizeof probe, "%s%s/container.json", exe,
+                       places[i]);
+        if (access(probe, R_OK) == 0)
+            return joined(exe, places[i]);
+    }
+    return strdup(CELLAR_DATA_DIR);
+}
+
+static void on_wake(void *user)
+{
+    struct cellar *c = user;
+    for (struct cellar_session *s = c->sessions; s; s = s->next)
+        if (atomic_exchange(&s->interrupt_asked, false))
+            cellar_session_interrupt(s);
+}
+
+void cellar_interrupt_signal(struct cellar_session *s)
+{
+    atomic_store(&s->interrupt_asked, true);
+    cellar_wake_signal(s->c->wake);
+}
+
+static enum cellar_code open_all(struct cellar *c,
+                                 const struct cellar_config *config,
+                                 struct cellar_error *err)
+{
+    enum cellar_code code = cellar_sign_init();
+    if (code != CELLAR_OK)
+        return cellar_fail(err, code, "libsodium could not be started");
+    if (config->engine && strcmp(config->engine, "docker") != 0)
+        return cellar_fail(err, CELLAR_E_USAGE,
+                           "unknown engine '%.32s': there is 'docker'",
+                           config->engine);
+    c->state_dir = find_state_dir(config->state_dir);
+    c->data_dir = find_data_dir(config->data_dir);
+    if (!c->state_dir || !c->data_dir)
+        return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
+    code = cellar_state_open(c->state_dir, c->owner, err);
+    if (code == CELLAR_OK)
+        code = cellar_loop_new(&c->loop, err);
+    if (code == CELLAR_OK)
+        code = cellar_wake_new(c->loop, on_wake, c, &c->wake, err);
+    if (code == CELLAR_OK)
+        code = cellar_docker_new(c->loop, config->host, c->data_dir, c->log,
+                                 c->log_user, &c->engine, err);
+    return code;
+}
+
+enum cellar_code cellar_new(const struct cellar_config *config,
+                            struct cellar **out, struct cellar_error *err)
+{
+    static const struct cellar_config presets;
+    struct cellar *c = calloc(1, sizeof *c);
+    if (!c)
+        return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
+    if (!config)
+        config = &presets;
+    c->log = config->log;
+    c->log_user = config->log_user;
+    enum cellar_code code = open_all(c, config, err);
+    if (code != CELLAR_OK) {
+        cellar_free(c);
+        return code;
+    }
+    *out = c;
+    return CELLAR_OK;
+}
+
+/* Until every session is gone, or an engine that hangs has had its time. */
+static void close_sessions(struct cellar *c)
+{
+    uint64_t end = cellar_loop_now_us() + UINT64_C(1000) * FREE_MS;
+    for (struct cellar_session *s = c->sessions; s; s = s->next)
+        cellar_close(s);
+    while (c->sessions && cellar_loop_now_us() < end)
+        (void)cellar_loop_run(c->loop, 100);
+    if (c->sessions)
+        cellar_supervisor_log(c, "the engine did not remove every unnamed "
+                                 "session in time; their leases will");
+}
+
+void cellar_free(struct cellar *c)
+{
+    if (!c)
+        return;
+    close_sessions(c);
+    if (c->engine)
+        c->engine->ops->free(c->engine);
+    cellar_wake_close(c->wake);
+    cellar_loop_free(c->loop);
+    free(c->state_dir);
+    free(c->data_dir);
+    free(c);
+}
+
+bool cellar_dispatch(struct cellar *c, int timeout_ms)
+{
+    (void)cellar_loop_run(c->loop, timeout_ms);
+    for (struct cellar_session *s = c->sessions; s; s = s->next)
+        if (s->jobs || s->pending || s->opened.done || s->reset.done ||
+            s->phase == CELLAR_PHASE_CLOSING)
+            return true;
+    return false;
+}
+
+int cellar_fd(const struct cellar *c)
+{
+    return cellar_loop_fd(c->loop);
+}
+
+int cellar_timeout(const struct cellar *c)
+{
+    return cellar_loop_timeout(c->loop);
+}
