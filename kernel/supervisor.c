@@ -153,7 +153,7 @@ static char *find_data_dir(const char *given)
         if (access(probe, R_OK) == 0)
             return joined(exe, places[i]);
     }
-    return strdup(CELLAR_DATA_DIR);
+    return strdup(CELLAR_INSTALL_DATA_DIR);
 }
 
 static void on_wake(void *user)
