@@ -134,6 +134,11 @@ static enum cellar_code broken_and_told(struct cellar_link *link,
     return code;
 }
 
+void cellar_link_break(struct cellar_link *link, enum cellar_code why)
+{
+    broken_and_told(link, why);
+}
+
 void cellar_link_init(struct cellar_link *link, enum cellar_role role,
                       const uint8_t *key)
 {

@@ -129,4 +129,8 @@ enum cellar_code cellar_link_send_payload(struct cellar_link *link,
                                           const uint8_t *payload, size_t len,
                                           struct cellar_buf *out);
 
+/* Ends the epoch because of `why`, which a layer above the link saw: a host's
+ * link is broken from then, an agent's waits for the next greeting. */
+void cellar_link_break(struct cellar_link *link, enum cellar_code why);
+
 #endif
