@@ -43,12 +43,12 @@ struct cellar_stream_events {
 struct cellar_launch {
     const struct cellar_spec *spec; /* checked already */
     const char *owner;
-    uint32_t uid;                   /* of the container's processes; and gid */
-    const char *entrypoint;         /* NULL: the agent; the bench's bare echo */
-    const uint8_t *greeting;        /* written before the container starts, so
-                                       that the agent never waits for it */
+    uint32_t uid;            /* of the container's processes; and gid */
+    const char *entrypoint;  /* NULL: the agent; the bench's bare echo */
+    const uint8_t *greeting; /* written before the container starts, so
+                                that the agent never waits for it */
     size_t greeting_len;
-    bool pull;                      /* pull a missing image */
+    bool pull; /* pull a missing image */
 };
 
 /* `id` and `err` live for the call; exactly one is not NULL. On success
@@ -147,11 +147,38 @@ struct cellar_engine {
     struct cellar_loop *loop;
 };
 
-/* The stream that start and attach give. */
-enum cellar_code cellar_stream_write(struct cellar_stream *stream,
-                                     const uint8_t *data, size_t len);
-int cellar_stream_fd(const struct cellar_stream *stream); /* for the bench */
-void cellar_stream_close(struct cellar_stream *stream);   /* NULL is fine */
+/* The stream that start and attach give: every engine's begins with its ops.
+ * A write takes all or fails; nothing blocks. A close is followed by no event;
+ * it may be called from within any of the stream's events. */
+struct cellar_stream_ops {
+    enum cellar_code (*write)(struct cellar_stream *stream, const uint8_t *data,
+                              size_t len);
+    int (*fd)(const struct cellar_stream *stream);
+    void (*close)(struct cellar_stream *stream);
+};
+
+struct cellar_stream {
+    const struct cellar_stream_ops *ops;
+};
+
+static inline enum cellar_code cellar_stream_write(struct cellar_stream *stream,
+                                                   const uint8_t *data,
+                                                   size_t len)
+{
+    return stream->ops->write(stream, data, len);
+}
+
+/* For the bench's bare loop. */
+static inline int cellar_stream_fd(const struct cellar_stream *stream)
+{
+    return stream->ops->fd(stream);
+}
+
+static inline void cellar_stream_close(struct cellar_stream *stream)
+{
+    if (stream)
+        stream->ops->close(stream);
+}
 
 /* Opens the Docker Engine (or Podman's compatible socket) at `host` (NULL:
  * DOCKER_HOST, else the default socket). `data_dir` has container.json and
