@@ -172,15 +172,12 @@ void cellar_interrupt_signal(struct cellar_session *s)
 
 static enum cellar_code open_all(struct cellar *c,
                                  const struct cellar_config *config,
+                                 cellar_engine_open_fn *open_engine,
                                  struct cellar_error *err)
 {
     enum cellar_code code = cellar_sign_init();
     if (code != CELLAR_OK)
         return cellar_fail(err, code, "libsodium could not be started");
-    if (config->engine && strcmp(config->engine, "docker") != 0)
-        return cellar_fail(err, CELLAR_E_USAGE,
-                           "unknown engine '%.32s': there is 'docker'",
-                           config->engine);
     c->state_dir = find_state_dir(config->state_dir);
     c->data_dir = find_data_dir(config->data_dir);
     if (!c->state_dir || !c->data_dir)
@@ -191,29 +188,49 @@ static enum cellar_code open_all(struct cellar *c,
     if (code == CELLAR_OK)
         code = cellar_wake_new(c->loop, on_wake, c, &c->wake, err);
     if (code == CELLAR_OK)
-        code = cellar_docker_new(c->loop, config->host, c->data_dir, c->log,
-                                 c->log_user, &c->engine, err);
+        code = open_engine(c->loop, config->host, c->data_dir, c->log,
+                           c->log_user, &c->engine, err);
     return code;
 }
 
-enum cellar_code cellar_new(const struct cellar_config *config,
-                            struct cellar **out, struct cellar_error *err)
+enum cellar_code cellar_supervisor_new(const struct cellar_config *config,
+                                       cellar_engine_open_fn *open,
+                                       struct cellar **out,
+                                       struct cellar_error *err)
 {
-    static const struct cellar_config presets;
     struct cellar *c = calloc(1, sizeof *c);
     if (!c)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
-    if (!config)
-        config = &presets;
     c->log = config->log;
     c->log_user = config->log_user;
-    enum cellar_code code = open_all(c, config, err);
+    enum cellar_code code = open_all(c, config, open, err);
     if (code != CELLAR_OK) {
         cellar_free(c);
         return code;
     }
     *out = c;
     return CELLAR_OK;
+}
+
+/* The engines there are, the default first. */
+static const struct {
+    const char *name;
+    cellar_engine_open_fn *open;
+} engines[] = {
+    {"docker", cellar_docker_new},
+};
+
+enum cellar_code cellar_new(const struct cellar_config *config,
+                            struct cellar **out, struct cellar_error *err)
+{
+    static const struct cellar_config presets;
+    const char *name = config ? config->engine : NULL;
+    for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++)
+        if (!name || !strcmp(name, engines[i].name))
+            return cellar_supervisor_new(config ? config : &presets,
+                                         engines[i].open, out, err);
+    return cellar_fail(err, CELLAR_E_USAGE,
+                       "unknown engine '%.32s': there is 'docker'", name);
 }
 
 /* Until every session is gone, or an engine that hangs has had its time. */
