@@ -17,11 +17,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 
 CELLAR = os.environ.get("CELLAR_BIN", "cellar")
 STATE_DIR = tempfile.mkdtemp(prefix="cellar-e2e-")
-ENVIRONMENT = dict(os.environ, CELLAR_STATE_DIR=STATE_DIR)
+ENVIRONMENT = dict(os.environ, CELLAR_STATE_DIR=STATE_DIR,
+                   XDG_CONFIG_HOME=STATE_DIR)  # no defaults of the user's own
 
 # The keys of the result object, in order; kernel/result_json.c tells them.
 RESULT_KEYS = ["cell", "status", "state", "restored_from", "stdout", "stderr",
@@ -79,6 +81,15 @@ def containers_left():
                   "label=io.cellar.owner=" + owner()).split()
 
 
+def wait_for(holds, seconds=30):
+    """Waits until `holds()` does; the test fails when it never does."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not come true in %d s" % seconds)
+        time.sleep(0.05)
+
+
 class Session:
     """A named session made by `cellar start`."""
 
@@ -95,6 +106,14 @@ class Session:
         if len(ids) != 1:
             raise AssertionError("containers of %s: %s" % (self.name, ids))
         return ids[0]
+
+    def inspect(self):
+        return json.loads(docker("inspect", self.container()))[0]
+
+    def has_file(self, path):
+        """Whether a file is there inside."""
+        return subprocess.run(["docker", "exec", self.container(), "ls", path],
+                              capture_output=True, timeout=60).returncode == 0
 
     def exec(self, code, *options, timeout=120):
         """Runs a cell; the result object."""
