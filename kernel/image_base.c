@@ -14,8 +14,6 @@
 
 enum { DEADLINE_MS = 20 * 60 * 1000, MERCY_MS = 10 * 1000 };
 
-extern char **environ;
-
 struct bootstrap {
     cellar_progress_fn *progress;
     void *user;
