@@ -437,8 +437,9 @@ enum cellar_code cellar_message_unpack(const uint8_t *payload, size_t len,
     __attribute__((cleanup(msgpack_unpacked_destroy))) msgpack_unpacked tree;
     msgpack_unpacked_init(&tree);
     size_t end = 0;
-    code = code_of(msgpack_unpack_next(&tree, (const char *)payload, len, &end),
-                   end, len);
+    msgpack_unpack_return result =
+        msgpack_unpack_next(&tree, (const char *)payload, len, &end);
+    code = code_of(result, end, len);
     if (code != CELLAR_OK)
         return code;
     struct cellar_message got = {0};
