@@ -66,7 +66,9 @@ static const struct field welcome_fields[] = {
     {.kind = NONCE, .at = AT(welcome.nonce)},
     U64(welcome.epoch, 1, UINT64_MAX),
     U64(welcome.generation, 0, UINT64_MAX),
+    U64(welcome.ready, 0, 1),
     U64(welcome.running, 0, UINT64_MAX),
+    U64(welcome.last_cell, 0, UINT64_MAX),
     U64(welcome.delivered, 0, UINT64_MAX),
 };
 static const struct field ready_fields[] = {
