@@ -137,6 +137,7 @@ struct listing {
     struct found *found;
     cellar_info_fn *each;
     void *user;
+    struct wait wait;
 };
 
 static void collect(void *user, const struct cellar_container *container)
@@ -157,14 +158,20 @@ static void collect(void *user, const struct cellar_container *container)
     listing->found = found;
 }
 
+static void on_listed(void *user, const struct cellar_error *err)
+{
+    struct listing *listing = user;
+    on_done(&listing->wait, err);
+}
+
 static enum cellar_code find_all(struct listing *listing,
                                  struct cellar_error *err)
 {
     struct cellar_engine *engine = cellar_supervisor_engine(listing->c);
-    struct wait wait = {0};
     enum cellar_code code =
-        engine->ops->list(engine, collect, on_done, &wait, err);
-    return code == CELLAR_OK ? until_done(listing->c, &wait, err) : code;
+        engine->ops->list(engine, collect, on_listed, listing, err);
+    return code == CELLAR_OK ? until_done(listing->c, &listing->wait, err)
+                             : code;
 }
 
 static void free_found(struct found *found)

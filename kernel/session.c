@@ -152,7 +152,7 @@ static void on_keepalive(void *user)
 static void session_free(struct cellar_session *s)
 {
     cellar_supervisor_forget(s);
-    cellar_session_end_jobs(s, false, CELLAR_STATUS_LOST, CELLAR_STATE_FRESH,
+    cellar_session_end_jobs(s, CELLAR_STATUS_LOST, CELLAR_STATE_FRESH,
                             "the session was stopped");
     cellar_channel_done(&s->channel);
     cellar_control_free(s->control);
@@ -244,7 +244,7 @@ static void add_words(struct cellar_session *s)
 static void tell_loss(struct cellar_session *s)
 {
     bool unopened = s->opened.done != NULL;
-    cellar_session_end_jobs(s, false, CELLAR_STATUS_LOST, CELLAR_STATE_FRESH,
+    cellar_session_end_jobs(s, CELLAR_STATUS_LOST, CELLAR_STATE_FRESH,
                             s->err.msg);
     if (unopened)
         s->phase = CELLAR_PHASE_CLOSING;
@@ -263,7 +263,8 @@ static void turn_lost(struct cellar_session *s)
     if (remove_all(s))
         return; /* whoever waits is told when nothing is left behind */
     cellar_control_free(CELLAR_TAKE(s->control));
-    cellar_hold_done(&s->hold);
+    cellar_hold_tidy(cellar_supervisor_state_dir(s->c), s->record.name,
+                     &s->hold);
     tell_loss(s);
 }
 
@@ -281,13 +282,11 @@ static void turn_closing(struct cellar_session *s)
 static void on_turn(void *user)
 {
     struct cellar_session *s = user;
+    cellar_session_tell_doomed(s);
     if (s->phase == CELLAR_PHASE_LOST)
         turn_lost(s);
     if (s->phase == CELLAR_PHASE_CLOSING)
         turn_closing(s);
-    else if (s->phase == CELLAR_PHASE_RESETTING)
-        cellar_session_end_jobs(s, true, CELLAR_STATUS_KILLED,
-                                CELLAR_STATE_FRESH, NULL);
     else if (s->phase == CELLAR_PHASE_LIVE)
         cellar_session_pump(s);
 }
@@ -342,6 +341,7 @@ enum cellar_code cellar_reset_async(struct cellar_session *s,
     s->reset = (struct cellar_waiter){done, user};
     s->phase = CELLAR_PHASE_RESETTING;
     cellar_timer_set(s->deadline, CELLAR_RESET_MS);
+    cellar_session_doom(s);
     cellar_session_send(s, &msg);
     cellar_session_kick(s);
     return CELLAR_OK;

@@ -100,7 +100,8 @@ struct cellar_session {
     bool diagnosed;
     struct cellar_error err; /* why it failed or was lost */
     struct cellar_waiter opened, reset, stopped;
-    struct cellar_job *jobs; /* the first one may be running */
+    struct cellar_job *jobs;   /* the first one may be running */
+    struct cellar_job *doomed; /* what a reset took off the queue */
     struct cellar_job **jobs_end;
     size_t job_count;
     atomic_bool interrupt_asked;
@@ -162,8 +163,12 @@ void cellar_session_on_display(struct cellar_session *s, uint64_t cell,
                                const struct cellar_msg_display *display);
 void cellar_session_on_done(struct cellar_session *s, uint64_t cell,
                             const struct cellar_msg_done *done);
-/* Gives all jobs (or, `unsent`, those that never ran) this ending. */
-void cellar_session_end_jobs(struct cellar_session *s, bool unsent,
+/* Takes the cells that were never sent off the queue; they are told that they
+ * were killed, from the loop. */
+void cellar_session_doom(struct cellar_session *s);
+void cellar_session_tell_doomed(struct cellar_session *s);
+/* Gives every cell this ending. */
+void cellar_session_end_jobs(struct cellar_session *s,
                              enum cellar_status status, enum cellar_state state,
                              const char *reason);
 

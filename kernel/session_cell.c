@@ -224,22 +224,45 @@ void cellar_session_on_done(struct cellar_session *s, uint64_t cell,
     cellar_session_pump(s);
 }
 
-/* The list is taken off the session first: a callback may queue new cells,
- * which do not belong to what ends here. */
-void cellar_session_end_jobs(struct cellar_session *s, bool unsent,
-                             enum cellar_status status, enum cellar_state state,
-                             const char *reason)
+static void end_list(struct cellar_job *job, enum cellar_status status,
+                     enum cellar_state state, const char *reason)
 {
-    struct cellar_job *running = unsent ? cellar_session_running(s) : NULL;
-    struct cellar_job *job = running ? running->next : s->jobs;
-    s->jobs = running;
-    s->jobs_end = running ? &running->next : &s->jobs;
-    s->job_count = running ? 1 : 0;
-    *s->jobs_end = NULL;
     while (job) {
         struct cellar_job *next = job->next;
         cellar_collect_end(&job->collect, status, state, reason);
         job_tell(job);
         job = next;
     }
+}
+
+/* Takes all jobs behind `last` (NULL: all) off the queue. A callback may
+ * queue new cells, which do not belong to what ends here. */
+static struct cellar_job *cut_behind(struct cellar_session *s,
+                                     struct cellar_job *last)
+{
+    struct cellar_job **end = last ? &last->next : &s->jobs;
+    struct cellar_job *cut = *end;
+    *end = NULL;
+    s->jobs_end = end;
+    s->job_count = last ? 1 : 0;
+    return cut;
+}
+
+void cellar_session_doom(struct cellar_session *s)
+{
+    s->doomed = cut_behind(s, cellar_session_running(s));
+}
+
+void cellar_session_tell_doomed(struct cellar_session *s)
+{
+    end_list(CELLAR_TAKE(s->doomed), CELLAR_STATUS_KILLED, CELLAR_STATE_FRESH,
+             NULL);
+}
+
+void cellar_session_end_jobs(struct cellar_session *s,
+                             enum cellar_status status, enum cellar_state state,
+                             const char *reason)
+{
+    cellar_session_tell_doomed(s);
+    end_list(cut_behind(s, NULL), status, state, reason);
 }

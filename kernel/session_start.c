@@ -314,6 +314,7 @@ void cellar_session_on_ready(struct cellar_session *s,
     } else if (s->phase == CELLAR_PHASE_RESETTING && anew) {
         cellar_timer_unset(s->deadline);
         s->phase = CELLAR_PHASE_LIVE;
+        cellar_session_tell_doomed(s);
         cellar_waiter_tell(&s->reset, s, NULL);
         cellar_session_kick(s);
     }
