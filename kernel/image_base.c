@@ -24,7 +24,7 @@ struct bootstrap {
     bool ended; /* its stderr is closed, or it was killed */
     char line[256];
     size_t len;
-    char words[256]; /* the last line that tells of a failure */
+    char words[256]; /* its first words of failure, else its last words */
 };
 
 /* Manuals and translations stay out: nobody reads them in a session. */
@@ -59,15 +59,15 @@ enum cellar_code cellar_image_temp(int *fd, struct cellar_error *err)
     return CELLAR_OK;
 }
 
-/* Its failures begin with "E: "; what follows ("I: removing ...") would hide
- * them. */
+/* Failures begin with "E: "; the first tells the reason, the next ones only
+ * what followed from it. */
 static void take_line(struct bootstrap *b)
 {
     b->line[b->len] = '\0';
     b->len = 0;
     if (b->line[0] == '\0')
         return;
-    if (strncmp(b->line, "E: ", 3) == 0 || strncmp(b->words, "E: ", 3) != 0)
+    if (strncmp(b->words, "E: ", 3) != 0)
         memcpy(b->words, b->line, sizeof(b->words));
     if (b->progress != NULL)
         b->progress(b->user, b->line, -1.0);
