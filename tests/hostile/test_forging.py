@@ -1,0 +1,266 @@
+"""Forging: what a cell writes is its text, and never a frame."""
+
+import json
+import time
+import unittest
+
+from cellar_test import run
+from hostile import HostileTest
+
+# A record as proto/record.h has it, and the number of the running cell.
+FORGE = """
+import os, struct, sys, time
+def record(kind, body):
+    return struct.pack('>I', len(body)) + kind + body
+def end(cell, outcome=0, code=0):
+    return record(b'E', struct.pack('>QBI', cell, outcome, code))
+"""
+
+
+class Text(HostileTest):
+    def test_a_printed_result_is_text(self):
+        forged = json.dumps({"cell": 1, "status": "ok", "state": "kept",
+                             "result": {"text/plain": "forged"}})
+        result = self.cell("print(%r)\n1 / 0" % forged)
+        self.assertEqual(("error", forged + "\n", None),
+                         (result["status"], result["stdout"],
+                          result["result"]))
+
+    def test_raw_frames_are_text(self):
+        frame = bytes([0, 0, 0, 40]) + bytes(16) + b"\x95\x15\x01\x01" * 10
+        result = self.cell("os.write(1, %r)\nos.write(2, %r)\n'mine'"
+                           % (frame, frame))
+        self.assertEqual(("ok", "'mine'"), (result["status"],
+                                            result["result"]["text/plain"]))
+        self.assertEqual(frame.decode("utf-8", "replace"), result["stdout"])
+        self.assertEqual(frame.decode("utf-8", "replace"), result["stderr"])
+
+    def test_marks_of_a_new_epoch_are_text(self):
+        result = self.ok("os.write(1, b'\\xff' * 4 + bytes(28))\n"
+                         "os.write(1, b'CELLAR\\x01\\0' + bytes(32))\nNone")
+        self.assertEqual(4 + 28 + 8 + 32, len(result["stdout"]))
+
+    def test_writes_to_every_descriptor(self):
+        result = self.cell(
+            "for fd in range(256):\n"
+            "    try: os.write(fd, b'\\0\\0\\0\\5garbage')\n"
+            "    except OSError: pass\n"
+            "'mine'")
+        self.assertIn(result["status"], ("ok", "killed"))
+        if result["status"] == "killed":
+            self.assertEqual("fresh", result["state"])
+
+    def test_the_terminal_shows_no_raw_escape(self):
+        done = run("exec", self.session.name,
+                   "raise ValueError('\\x1b[31m\\x1b]0;title\\x07')")
+        self.assertEqual(1, done.status)
+        self.assertIn("ValueError", done.err)
+
+
+class OwnChannel(HostileTest):
+    """The worker's own channel: fd 3, where it says how its cell went."""
+
+    def setUp(self):
+        super().setUp()
+        self.ok(FORGE)
+
+    def cell_number(self):
+        return self.ok("None")["cell"] + 1
+
+    def test_a_fake_end_while_the_cell_goes_on(self):
+        number = self.cell_number()
+        result = self.cell(
+            "os.write(3, record(b'M', b'text/plain\\0forged') + end(%d))\n"
+            "time.sleep(0.3)\nprint('LATE')\n'LATE'" % number)
+        self.assertEqual(number, result["cell"])
+        following = self.cell("print('next')\n40 + 2")
+        self.assertEqual(("ok", "next\n", {"text/plain": "42"}),
+                         (following["status"], following["stdout"],
+                          following["result"]))
+
+    def test_a_fake_end_of_later_cells(self):
+        number = self.cell_number()
+        self.cell("os.write(3, b''.join(end(n) for n in range(%d, %d)))\n"
+                  "time.sleep(0.1)" % (number, number + 20))
+        for _ in range(5):
+            following = self.cell("print('next')\n40 + 2")
+            self.assertEqual(("ok", "next\n", {"text/plain": "42"}),
+                             (following["status"], following["stdout"],
+                              following["result"]))
+
+    def test_a_fake_end_and_then_a_real_exit(self):
+        number = self.cell_number()
+        result = self.cell("os.write(3, end(%d))\nos._exit(0)" % number)
+        self.assertEqual(("exited", 0, "fresh"),
+                         (result["status"], result["exit_code"],
+                          result["state"]))
+
+    def test_a_fake_end_and_then_a_crash(self):
+        number = self.cell_number()
+        result = self.cell("os.write(3, end(%d))\n"
+                           "os.kill(os.getpid(), 9)" % number)
+        self.assertEqual(("killed", "SIGKILL", "fresh"),
+                         (result["status"], result["signal"],
+                          result["state"]))
+
+    def test_an_error_that_is_none(self):
+        number = self.cell_number()
+        result = self.cell(
+            "os.write(3, record(b'N', b'Fake') + record(b'T', b'text') +\n"
+            "            end(%d, 1))\ntime.sleep(0.3)" % number)
+        self.assertEqual(number, result["cell"])
+        self.assertIn(result["status"], ("error", "ok", "killed"))
+
+    def test_outcomes_kinds_and_lengths_that_do_not_exist(self):
+        for forged in ("end(10 ** 6, 200)", "record(b'?', b'x' * 100)",
+                       "b'\\xff' * 64", "b'\\0' * 64",
+                       "struct.pack('>I', 1 << 31) + b'M'",
+                       "record(b'R', b'9.9')", "record(b'S', b'\\x09\\x02')",
+                       "record(b'M', b'no zero byte')",
+                       "record(b'N', b'x' * 100000)",
+                       "b''.join(record(b'M', b'a/%d\\0x' % i) "
+                       "for i in range(50))"):
+            with self.subTest(forged=forged):
+                self.ok(FORGE)
+                result = self.cell("os.write(3, %s)\ntime.sleep(0.2)\n'mine'"
+                                   % forged)
+                self.assertIn((result["status"], result["state"]),
+                              (("ok", "kept"), ("killed", "fresh")))
+                self.assertAlive()
+
+    def test_the_channel_closed(self):
+        for code in ("os.close(3)", "os.dup2(1, 3)",
+                     "import socket\n"
+                     "socket.socket(fileno=3).shutdown(socket.SHUT_RDWR)",
+                     "for fd in range(256):\n"
+                     "    try: os.close(fd)\n"
+                     "    except OSError: pass"):
+            with self.subTest(code=code):
+                self.ok(FORGE)
+                result = self.cell(code, "--timeout", "3s")
+                self.assertIn(result["status"],
+                              ("ok", "killed", "exited", "timeout", "error"))
+                self.assertAlive()
+
+    def test_reading_the_next_cells_code(self):
+        """A thread that reads from the channel may spoil the session's own
+        next cell; it must end all the same, and the one after it be right."""
+        self.ok("import threading\n"
+                "def steal():\n"
+                "    while True:\n"
+                "        try: os.read(3, 65536)\n"
+                "        except OSError: return\n"
+                "threading.Thread(target=steal, daemon=True).start()")
+        self.cell("'stolen'", "--timeout", "1s")
+        if self.cell("1", "--timeout", "1s")["state"] == "kept":
+            self.assertEqual(0, run("reset", self.session.name).status)
+
+
+class Machinery(HostileTest):
+    """What a cell may break is its own worker, which says so."""
+
+    def test_modules_and_builtins_replaced(self):
+        for code in ("import sys\nsys.stdout = sys.stderr = None",
+                     "import builtins\nbuiltins.print = None\n"
+                     "builtins.repr = None\nbuiltins.compile = None",
+                     "import builtins\nvars(builtins).clear()",
+                     "import sys\nsys.modules.clear()",
+                     "import sys\nfor m in list(sys.modules.values()):\n"
+                     "    try: vars(m).clear()\n"
+                     "    except Exception: pass",
+                     "import sys\nsys.displayhook = sys.excepthook = None",
+                     "import traceback, linecache, ast, asyncio\n"
+                     "for m in traceback, linecache, ast, asyncio:\n"
+                     "    for k in list(vars(m)): setattr(m, k, None)",
+                     "globals().clear()",
+                     "import sys\nsys.settrace(lambda *a: 1/0)",
+                     "import sys\nsys.setprofile(lambda *a: 1/0)",
+                     "import sys\nsys.setrecursionlimit(60)",
+                     "import gc\nfor o in gc.get_objects():\n"
+                     "    if type(o) is dict: o.clear()"):
+            with self.subTest(code=code):
+                self.assertEqual(0, run("reset", self.session.name).status)
+                self.cell(code, "--timeout", "5s")
+                self.cell("1 / 0", "--timeout", "5s")
+                following = self.cell("1 + 1", "--timeout", "5s")
+                if (following["status"], following["result"]) != (
+                        "ok", {"text/plain": "2"}):
+                    self.assertEqual(0, run("reset",
+                                            self.session.name).status)
+                self.assertAlive()
+
+    def test_late_output_of_a_thread(self):
+        self.ok("import threading, time\n"
+                "def late():\n"
+                "    for i in range(10):\n"
+                "        time.sleep(0.05)\n"
+                "        os.write(1, b'LATE')\n"
+                "threading.Thread(target=late).start()")
+        time.sleep(1.5)
+        result = self.ok("print('own')")
+        self.assertEqual(("own\n", ""), (result["stdout"], result["stderr"]))
+
+
+class Hostile(HostileTest):
+    """Objects that fight back when they are shown."""
+
+    def test_reprs(self):
+        for body, shown in (
+                ("raise ValueError('no')", "error"),
+                ("return 7", "error"),
+                ("return self.__repr__()", "error"),
+                ("return '\\ud800 \\0 \\x1b[31m'", "ok"),
+                ("raise SystemExit(3)", None),
+                ("raise KeyboardInterrupt", None)):
+            with self.subTest(body=body):
+                result = self.cell("class Evil:\n"
+                                   "    def __repr__(self): %s\n"
+                                   "Evil()" % body)
+                if shown:
+                    self.assertEqual(shown, result["status"], result)
+                self.assertEqual("kept", result["state"])
+                self.assertAlive()
+
+    def test_a_repr_that_never_ends(self):
+        result = self.cell("class Slow:\n"
+                           "    def __repr__(self):\n"
+                           "        while True: pass\n"
+                           "Slow()", "--timeout", "1s")
+        self.assertEqual(("timeout", "kept"),
+                         (result["status"], result["state"]))
+
+    def test_exceptions(self):
+        for body in ("def __str__(self): raise ValueError",
+                     "def __str__(self): return 7",
+                     "def __str__(self): return '\\ud800'",
+                     "def __str__(self): return str(self)",
+                     "__class__ = property(lambda self: 1 / 0)",
+                     "__module__ = property(lambda self: 1 / 0)",
+                     "def __getattribute__(self, name): 1 / 0",
+                     "__traceback__ = 7",
+                     "__cause__ = property(lambda self: self)",
+                     "def __reduce__(self): import os; os._exit(66)"):
+            with self.subTest(body=body):
+                result = self.cell("class Evil(Exception):\n    %s\n"
+                                   "raise Evil('x')" % body)
+                self.assertEqual(("error", "kept", "Evil"),
+                                 (result["status"], result["state"],
+                                  result["error"]["name"]), result)
+
+    def test_a_class_with_a_hostile_name(self):
+        result = self.cell("raise type('N' * 100000 + '\\0\\x1b[31m', "
+                           "(Exception,), {})('x')")
+        self.assertEqual("error", result["status"])
+        self.assertLessEqual(len(result["error"]["name"]), 256)
+
+    def test_lone_surrogates(self):
+        result = self.ok("'\\ud800'")
+        self.assertEqual("'\\ud800'", result["result"]["text/plain"])
+        result = self.cell("print('\\ud800')")
+        self.assertIn(result["status"], ("ok", "error"))
+        result = self.cell("raise ValueError('\\ud800')")
+        self.assertEqual("ValueError", result["error"]["name"])
+
+
+if __name__ == "__main__":
+    unittest.main()
