@@ -1,0 +1,134 @@
+#include "runtime-image/worker/cell.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "proto/limits.h"
+#include "runtime-image/worker/compile.h"
+#include "runtime-image/worker/interrupt.h"
+#include "runtime-image/worker/output.h"
+#include "runtime-image/worker/source.h"
+#include "runtime-image/worker/task.h"
+#include "runtime-image/worker/text.h"
+#include "runtime-image/worker/trace.h"
+
+static struct {
+    PyObject *globals;
+    PyObject *builtins; /* the dict of builtins, where `_` goes */
+    PyObject *underscore;
+    pid_t home; /* the process whose channel it is */
+} cells;
+
+bool cellar_cell_init(PyObject *globals)
+{
+    CELLAR_REF PyObject *builtins = PyImport_ImportModule("builtins");
+    cells.globals = globals;
+    cells.builtins = builtins ? PyModule_GetDict(builtins) : NULL;
+    cells.underscore = PyUnicode_InternFromString("_");
+    cells.home = getpid();
+    Py_XINCREF(cells.builtins);
+    return cells.builtins && cells.underscore;
+}
+
+static PyObject *evaluate(PyObject *code)
+{
+    CELLAR_REF PyObject *value =
+        PyEval_EvalCode(code, cells.globals, cells.globals);
+    if (!value || !cellar_code_awaits(code))
+        return CELLAR_TAKE(value);
+    return cellar_task_run(value, code);
+}
+
+/* The result's repr() as bytes; it becomes `_` unless repr() raises, as in
+ * the interactive interpreter. */
+static PyObject *represent(PyObject *value)
+{
+    CELLAR_REF PyObject *text = PyObject_Repr(value);
+    CELLAR_REF PyObject *bytes =
+        text ? cellar_text_head(text, CELLAR_RESULT_MAX) : NULL;
+    if (!bytes || PyDict_SetItem(cells.builtins, cells.underscore, value) < 0)
+        return NULL;
+    return CELLAR_TAKE(bytes);
+}
+
+/* Runs the code. False: its exception is set. `shown` is the result as text,
+ * a new reference, or NULL when there is none. */
+static bool perform(const struct cellar_code *code, PyObject **shown)
+{
+    if (code->body) {
+        CELLAR_REF PyObject *ignored = evaluate(code->body);
+        if (!ignored)
+            return false;
+    }
+    if (!code->last)
+        return true;
+    CELLAR_REF PyObject *value = evaluate(code->last);
+    if (!value || value == Py_None || code->quiet)
+        return value != NULL;
+    *shown = represent(value);
+    return *shown != NULL;
+}
+
+static bool run(const struct cellar_request *request, PyObject **shown)
+{
+    CELLAR_REF PyObject *name =
+        PyUnicode_FromFormat("<cell %llu>", (unsigned long long)request->cell);
+    CELLAR_REF PyObject *source =
+        PyUnicode_DecodeUTF8(request->code, (Py_ssize_t)request->len, NULL);
+    __attribute__((cleanup(cellar_code_done))) struct cellar_code code = {0};
+    return name && source && cellar_compile(source, name, &code) &&
+           cellar_source_add(name, source, code.defines) &&
+           perform(&code, shown);
+}
+
+/* What a child of os.fork() does that ran on behind the end of its cell: it
+ * ends, as a script's would, but without the exit handlers of its parent. */
+static void leave_child(const struct cellar_ending *ending)
+{
+    const PyObject *trace = ending->trace;
+    if (trace) {
+        PySys_FormatStderr("%s\n", PyBytes_AsString(ending->trace));
+        cellar_output_flush();
+    }
+    bool failed = ending->outcome == CELLAR_OUTCOME_ERROR ||
+                  ending->outcome == CELLAR_OUTCOME_INTERRUPTED;
+    _exit(failed ? EXIT_FAILURE : ending->status);
+}
+
+static void add_text(struct cellar_answer *answer, enum cellar_record_kind kind,
+                     PyObject *bytes)
+{
+    if (bytes)
+        (void)cellar_answer_add(answer, kind, PyBytes_AsString(bytes),
+                                (size_t)PyBytes_Size(bytes));
+}
+
+static void fill(struct cellar_answer *answer, uint64_t cell, PyObject *shown,
+                 const struct cellar_ending *ending)
+{
+    if (shown)
+        (void)cellar_answer_add_part(answer, "text/plain",
+                                     PyBytes_AsString(shown),
+                                     (size_t)PyBytes_Size(shown));
+    add_text(answer, CELLAR_RECORD_NAME, ending->name);
+    add_text(answer, CELLAR_RECORD_TEXT, ending->text);
+    add_text(answer, CELLAR_RECORD_TRACE, ending->trace);
+    cellar_answer_end(answer, cell, ending->outcome, (uint32_t)ending->status);
+}
+
+void cellar_cell_run(const struct cellar_request *request,
+                     struct cellar_answer *answer)
+{
+    __attribute__((cleanup(cellar_ending_done))) struct cellar_ending ending = {
+        0};
+    CELLAR_REF PyObject *shown = NULL;
+    cellar_output_begin();
+    cellar_interrupt_allow();
+    if (!run(request, &shown))
+        cellar_trace_take(&ending);
+    cellar_output_flush();
+    cellar_interrupt_forbid();
+    if (getpid() != cells.home)
+        leave_child(&ending);
+    fill(answer, request->cell, shown, &ending);
+}

@@ -1,0 +1,19 @@
+/*
+ * A cell, from its source to its answer.
+ */
+#ifndef CELLAR_WORKER_CELL_H
+#define CELLAR_WORKER_CELL_H
+
+#include "runtime-image/worker/channel.h"
+#include "runtime-image/worker/worker.h"
+
+/* `globals` is the dict of __main__, borrowed for ever. */
+bool cellar_cell_init(PyObject *globals);
+
+/* Runs the cell and fills `answer` up to its END. SIGINT is deliverable for
+ * just that time. A forked child that comes back from the cell's code does
+ * not return from here: it exits. */
+void cellar_cell_run(const struct cellar_request *request,
+                     struct cellar_answer *answer);
+
+#endif

@@ -1,0 +1,221 @@
+#include "runtime-image/worker/channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "proto/limits.h"
+
+enum {
+    CELL_BYTES = 8,
+    END_RECORD_BYTES = CELLAR_RECORD_HEADER_BYTES + CELLAR_RECORD_END_BYTES,
+    BUFFER_BYTES = 4096,     /* what is there from the start */
+    BUFFER_KEEP = 256 << 10, /* what is kept for the next cell */
+};
+
+static struct {
+    int fd;
+    uint8_t *data;
+    size_t len;
+    size_t size;
+    size_t used; /* by the record that is being run */
+} channel = {.fd = -1};
+
+static void put_number(uint8_t *out, uint64_t number, unsigned bytes)
+{
+    while (bytes-- > 0) {
+        out[bytes] = (uint8_t)number;
+        number >>= 8;
+    }
+}
+
+static uint64_t get_number(const uint8_t *in, unsigned bytes)
+{
+    uint64_t number = 0;
+    while (bytes-- > 0)
+        number = number << 8 | *in++;
+    return number;
+}
+
+/* No exit handlers: a thread or an atexit function of the user's could keep
+ * the process for ever. */
+static void leave(const char *why)
+{
+    if (why)
+        dprintf(STDERR_FILENO, "worker: %s\n", why);
+    _exit(why ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+static void close_in_child(void)
+{
+    close(channel.fd);
+}
+
+bool cellar_channel_init(int fd)
+{
+    int flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || fcntl(fd, F_SETFD, flags | FD_CLOEXEC) < 0)
+        return false;
+    channel.data = malloc(BUFFER_BYTES);
+    if (!channel.data)
+        return false;
+    channel.size = BUFFER_BYTES;
+    channel.fd = fd;
+    return pthread_atfork(NULL, NULL, close_in_child) == 0;
+}
+
+static bool grow(uint8_t **data, size_t *size, size_t need)
+{
+    if (need <= *size)
+        return true;
+    size_t larger = *size ? *size : BUFFER_BYTES;
+    while (larger < need)
+        larger *= 2;
+    uint8_t *moved = realloc(*data, larger);
+    if (!moved)
+        return false;
+    *data = moved;
+    *size = larger;
+    return true;
+}
+
+/* Gives the memory of an uncommonly large record back. */
+static void shrink(uint8_t **data, size_t *size)
+{
+    if (*size <= BUFFER_KEEP)
+        return;
+    uint8_t *moved = realloc(*data, BUFFER_BYTES);
+    if (!moved)
+        return;
+    *data = moved;
+    *size = BUFFER_BYTES;
+}
+
+/* The place of a record's body of `len` bytes, or NULL. */
+static uint8_t *append(struct cellar_answer *answer,
+                       enum cellar_record_kind kind, size_t len)
+{
+    size_t need = answer->len + CELLAR_RECORD_HEADER_BYTES + len;
+    if (!grow(&answer->data, &answer->size, need + END_RECORD_BYTES))
+        return NULL;
+    uint8_t *header = answer->data + answer->len;
+    put_number(header, len, 4);
+    header[4] = (uint8_t)kind;
+    answer->len = need;
+    return header + CELLAR_RECORD_HEADER_BYTES;
+}
+
+bool cellar_answer_add(struct cellar_answer *answer,
+                       enum cellar_record_kind kind, const void *body,
+                       size_t len)
+{
+    uint8_t *place = append(answer, kind, len);
+    if (place)
+        memcpy(place, body, len);
+    return place != NULL;
+}
+
+bool cellar_answer_add_part(struct cellar_answer *answer, const char *type,
+                            const void *data, size_t len)
+{
+    size_t type_len = strlen(type) + 1;
+    uint8_t *place = append(answer, CELLAR_RECORD_MIME, type_len + len);
+    if (!place)
+        return false;
+    memcpy(place, type, type_len);
+    memcpy(place + type_len, data, len);
+    return true;
+}
+
+void cellar_answer_end(struct cellar_answer *answer, uint64_t cell,
+                       enum cellar_outcome outcome, uint32_t status)
+{
+    uint8_t body[CELLAR_RECORD_END_BYTES];
+    put_number(body, cell, CELL_BYTES);
+    body[CELL_BYTES] = (uint8_t)outcome;
+    put_number(body + CELL_BYTES + 1, status, 4);
+    /* Room was kept by the READY that went through the same buffer. */
+    if (!cellar_answer_add(answer, CELLAR_RECORD_END, body, sizeof(body)))
+        leave("out of memory");
+}
+
+void cellar_channel_send(struct cellar_answer *answer)
+{
+    size_t sent = 0;
+    while (sent < answer->len) {
+        ssize_t n = send(channel.fd, answer->data + sent, answer->len - sent,
+                         MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN)
+            poll(&(struct pollfd){.fd = channel.fd, .events = POLLOUT}, 1, -1);
+        else if (n < 0 && errno != EINTR)
+            leave(errno == EPIPE || errno == ECONNRESET ? NULL
+                                                        : strerror(errno));
+        else if (n > 0)
+            sent += (size_t)n;
+    }
+    answer->len = 0;
+    shrink(&answer->data, &answer->size);
+}
+
+/* Reads what has arrived, and waits for something if nothing has. */
+static void receive(void)
+{
+    ssize_t n = recv(channel.fd, channel.data + channel.len,
+                     channel.size - channel.len, 0);
+    if (n > 0)
+        channel.len += (size_t)n;
+    else if (n == 0)
+        leave(NULL);
+    else if (errno == EAGAIN)
+        poll(&(struct pollfd){.fd = channel.fd, .events = POLLIN}, 1, -1);
+    else if (errno != EINTR)
+        leave(errno == ECONNRESET ? NULL : strerror(errno));
+}
+
+static void receive_until(size_t need)
+{
+    if (!grow(&channel.data, &channel.size, need))
+        leave("out of memory");
+    while (channel.len < need)
+        receive();
+}
+
+/* Drops the record that was run; what came behind it moves to the front. */
+static void drop_used(void)
+{
+    channel.len -= channel.used;
+    if (channel.len > 0)
+        memmove(channel.data, channel.data + channel.used, channel.len);
+    else
+        shrink(&channel.data, &channel.size);
+    channel.used = 0;
+}
+
+bool cellar_channel_next(const sigset_t *mask, struct cellar_request *request)
+{
+    drop_used();
+    /* Only ppoll() lets signals in for just as long as nothing is there: one
+     * that comes after a cell's first byte is meant for that cell. */
+    if (channel.len == 0 &&
+        ppoll(&(struct pollfd){.fd = channel.fd, .events = POLLIN}, 1, NULL,
+              mask) < 0)
+        return false;
+    receive_until(CELLAR_RECORD_HEADER_BYTES);
+    uint64_t len = get_number(channel.data, 4);
+    if (channel.data[4] != CELLAR_RECORD_CODE || len < CELL_BYTES ||
+        len > CELL_BYTES + CELLAR_CODE_MAX)
+        leave("the control socket carried no cell");
+    receive_until(CELLAR_RECORD_HEADER_BYTES + (size_t)len);
+    channel.used = CELLAR_RECORD_HEADER_BYTES + (size_t)len;
+    const uint8_t *body = channel.data + CELLAR_RECORD_HEADER_BYTES;
+    request->cell = get_number(body, CELL_BYTES);
+    request->code = (const char *)body + CELL_BYTES;
+    request->len = (size_t)len - CELL_BYTES;
+    return true;
+}

@@ -1,0 +1,64 @@
+/*
+ * The worker's end of the control socket: answers go out, cells come in
+ * (proto/record.h). Knows nothing of Python; no call needs the GIL.
+ *
+ *     struct cellar_answer answer = {0};
+ *     cellar_channel_init(CELLAR_RECORD_FD);
+ *     cellar_answer_add(&answer, CELLAR_RECORD_READY, version, len);
+ *     for (;;) {
+ *         cellar_channel_send(&answer);
+ *         cellar_channel_next(&mask, &request);
+ *         ... run request, fill answer, cellar_answer_end() ...
+ *     }
+ */
+#ifndef CELLAR_WORKER_CHANNEL_H
+#define CELLAR_WORKER_CHANNEL_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/record.h"
+
+/* A cell to run. `code` lives until the next cellar_channel_next(). */
+struct cellar_request {
+    uint64_t cell;
+    const char *code;
+    size_t len;
+};
+
+/* Records that leave together. Zeroed is empty; the buffer is reused. */
+struct cellar_answer {
+    uint8_t *data;
+    size_t len;
+    size_t size;
+};
+
+/* Makes `fd` the channel: not inherited over exec, and closed in every forked
+ * child, which so can't answer in its parent's place. False: no socket. */
+bool cellar_channel_init(int fd);
+
+/* Appends a record. False: out of memory, and the record is left out. */
+bool cellar_answer_add(struct cellar_answer *answer,
+                       enum cellar_record_kind kind, const void *body,
+                       size_t len);
+
+/* As cellar_answer_add(), for a MIME record. */
+bool cellar_answer_add_part(struct cellar_answer *answer, const char *type,
+                            const void *data, size_t len);
+
+/* Appends END, for which every answer keeps room: it is never left out. */
+void cellar_answer_end(struct cellar_answer *answer, uint64_t cell,
+                       enum cellar_outcome outcome, uint32_t status);
+
+/* Writes the answer and empties it. Ends the process, at once and without any
+ * exit handler, when the agent is gone. */
+void cellar_channel_send(struct cellar_answer *answer);
+
+/* Waits for the next cell. While nothing has arrived, `mask` is the thread's
+ * signal mask; false: a signal came (nothing is lost: call again). Ends the
+ * process as cellar_channel_send() does, also on a record that is no CODE. */
+bool cellar_channel_next(const sigset_t *mask, struct cellar_request *request);
+
+#endif

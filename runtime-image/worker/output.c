@@ -1,0 +1,93 @@
+#include "runtime-image/worker/output.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/* The streams, by the names that sys has for them. */
+static const struct stream {
+    const char *name;
+    const char *original; /* what the user may have gone back to */
+    int fd;
+} streams[] = {
+    {"stdout", "__stdout__", STDOUT_FILENO},
+    {"stderr", "__stderr__", STDERR_FILENO},
+};
+
+enum { STREAMS = sizeof(streams) / sizeof(streams[0]) };
+
+static struct {
+    PyObject *open; /* _io.open */
+    PyObject *arguments[STREAMS];
+    PyObject *options; /* line_buffering=True */
+    PyObject *closed;  /* "closed" */
+    PyObject *flush;   /* "flush" */
+} output;
+
+static PyObject *make(size_t i)
+{
+    /* closefd=False: closing the object must not close what C code and
+     * subprocesses write to. */
+    PyObject *file =
+        PyObject_CallFunction(output.open, "isissOO", streams[i].fd, "w", 1,
+                              "utf-8", "backslashreplace", Py_None, Py_False);
+    return file;
+}
+
+static bool replace(size_t i)
+{
+    CELLAR_REF PyObject *file = make(i);
+    return file && PySys_SetObject(streams[i].name, file) == 0 &&
+           PySys_SetObject(streams[i].original, file) == 0;
+}
+
+static bool is_closed(PyObject *file)
+{
+    CELLAR_REF PyObject *closed = PyObject_GetAttr(file, output.closed);
+    bool is = closed && PyObject_IsTrue(closed) > 0;
+    PyErr_Clear();
+    return is;
+}
+
+bool cellar_output_init(void)
+{
+    (void)setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    output.open = cellar_import_from("_io", "open");
+    output.closed = PyUnicode_InternFromString("closed");
+    output.flush = PyUnicode_InternFromString("flush");
+    if (!output.open || !output.closed || !output.flush)
+        return false;
+    for (size_t i = 0; i < STREAMS; i++)
+        if (!replace(i))
+            return false;
+    return true;
+}
+
+void cellar_output_begin(void)
+{
+    for (size_t i = 0; i < STREAMS; i++) {
+        PyObject *file = PySys_GetObject(streams[i].name);
+        if ((!file || file == Py_None || is_closed(file)) && !replace(i))
+            PyErr_Clear();
+    }
+}
+
+static void flush(PyObject *file)
+{
+    if (!file || file == Py_None)
+        return;
+    CELLAR_REF PyObject *done =
+        PyObject_CallMethodObjArgs(file, output.flush, NULL);
+    PyErr_Clear();
+}
+
+void cellar_output_flush(void)
+{
+    for (size_t i = 0; i < STREAMS; i++) {
+        PyObject *file = PySys_GetObject(streams[i].name);
+        PyObject *original = PySys_GetObject(streams[i].original);
+        flush(file);
+        if (original != file)
+            flush(original);
+    }
+    (void)fflush(stdout);
+}

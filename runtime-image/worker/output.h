@@ -1,0 +1,19 @@
+/*
+ * sys.stdout and sys.stderr: UTF-8 whatever the locale, lines written as they
+ * end, and there again in the next cell when a cell has closed them.
+ */
+#ifndef CELLAR_WORKER_OUTPUT_H
+#define CELLAR_WORKER_OUTPUT_H
+
+#include "runtime-image/worker/worker.h"
+
+bool cellar_output_init(void);
+
+/* A cell begins: makes anew what is closed or gone. */
+void cellar_output_begin(void);
+
+/* A cell has ended: writes out what Python's streams and C's stdout hold.
+ * Drops exceptions, an interrupt's too. */
+void cellar_output_flush(void);
+
+#endif
