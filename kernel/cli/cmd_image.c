@@ -1,0 +1,79 @@
+#include <string.h>
+
+#include "command.h"
+#include "kernel/fail.h"
+#include "kernel/image.h"
+#include "table.h"
+
+static const struct cellar_column columns[] = {{"image", NULL},
+                                               {"variant", NULL}};
+
+static void show_progress(void *user, const char *line, double fraction)
+{
+    struct cellar_front *front = user;
+    if (fraction >= 0)
+        cellar_output_printf(&front->err_out, "%s (%d%%)\n", line,
+                             (int)(fraction * 100));
+    else
+        cellar_output_printf(&front->err_out, "%s\n", line);
+}
+
+static enum cellar_code print_object(struct cellar_front *front,
+                                     const char *image, const char *variant)
+{
+    struct cellar_table *table = cellar_table_new(columns, 2);
+    if (!table)
+        return cellar_fail(&front->err, CELLAR_E_NOMEM, "out of memory");
+    cellar_table_text(table, image);
+    cellar_table_text(table, variant);
+    enum cellar_code code = cellar_table_print(table, CELLAR_TABLE_OBJECT,
+                                               &front->out, &front->err);
+    cellar_table_free(table);
+    return code;
+}
+
+static int build(struct cellar_front *front,
+                 const struct cellar_image_request *request, const char *image)
+{
+    if (cellar_front_open(front) != CELLAR_OK ||
+        cellar_image_build(front->c, request, show_progress, front,
+                           &front->err) != CELLAR_OK)
+        return cellar_front_fail(front);
+    if (!front->options.json)
+        cellar_output_printf(&front->out, "%s\n", image);
+    else if (print_object(front, image, request->variant) != CELLAR_OK)
+        return cellar_front_fail(front);
+    return CELLAR_EXIT_OK;
+}
+
+static int run(struct cellar_front *front)
+{
+    const struct cellar_options *options = &front->options;
+    struct cellar_image_request request = {
+        .variant = options->variant ? options->variant : "slim",
+        .base = options->base};
+    const char *image = cellar_image_name(request.variant);
+    if (strcmp(options->operands[1], "build") != 0)
+        return cellar_front_usage(front,
+                                  "'%.64s' is nothing 'cellar image' does; it "
+                                  "does 'build'",
+                                  options->operands[1]);
+    if (!image)
+        return cellar_front_usage(
+            front, "--variant: '%.64s' is not known; slim and data are",
+            request.variant);
+    return build(front, &request, image);
+}
+
+const struct cellar_command cellar_command_image = {
+    .name = "image",
+    .bit = CELLAR_ON_IMAGE,
+    .operands = "build",
+    .operands_min = 1,
+    .operands_max = 1,
+    .text = "Build the runtime image, and print its name",
+    .details = "The image is built by the engine, on Debian 12, and called "
+               "cellar-runtime:slim or\n"
+               "cellar-runtime:data. Progress is shown on stderr.\n",
+    .run = run,
+};

@@ -1,0 +1,25 @@
+#include "command.h"
+
+#include <string.h>
+
+const struct cellar_command *const cellar_commands[] = {
+    &cellar_command_repl,
+    &cellar_command_run,
+    &cellar_command_start,
+    &cellar_command_exec,
+    &cellar_command_interrupt,
+    &cellar_command_reset,
+    &cellar_command_stop,
+    &cellar_command_ps,
+    &cellar_command_doctor,
+    &cellar_command_image,
+    NULL,
+};
+
+const struct cellar_command *cellar_command_find(const char *name)
+{
+    for (size_t i = 0; cellar_commands[i]; i++)
+        if (strcmp(cellar_commands[i]->name, name) == 0)
+            return cellar_commands[i];
+    return NULL;
+}

@@ -1,0 +1,269 @@
+#include "front.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernel/fail.h"
+#include "kernel/loop.h"
+#include "signals.h"
+
+void cellar_front_init(struct cellar_front *front)
+{
+    *front = (struct cellar_front){.began_us = cellar_loop_now_us()};
+    cellar_options_init(&front->options);
+    cellar_output_init(&front->out, STDOUT_FILENO);
+    cellar_output_init(&front->err_out, STDERR_FILENO);
+}
+
+/* ------------------------------------------------------------ saying -- */
+
+int cellar_front_usage(struct cellar_front *front, const char *fmt, ...)
+{
+    char text[CELLAR_ERROR_MSG_MAX] = "";
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    cellar_output_printf(
+        &front->err_out, "cellar: %s\ntry 'cellar%s%s --help'\n", text,
+        front->command ? " " : "", front->command ? front->command : "");
+    return CELLAR_EXIT_USAGE;
+}
+
+static int status_of(enum cellar_code code)
+{
+    if (code == CELLAR_OK)
+        return CELLAR_EXIT_OK;
+    return code == CELLAR_E_USAGE || code == CELLAR_E_LIMIT
+               ? CELLAR_EXIT_USAGE
+               : CELLAR_EXIT_FAILED;
+}
+
+int cellar_front_fail(struct cellar_front *front)
+{
+    if (front->err.code == CELLAR_E_AGAIN)
+        return cellar_front_quit(front);
+    cellar_output_end_line(&front->err_out);
+    cellar_output_printf(&front->err_out, "cellar: %s\n", front->err.msg);
+    return status_of(front->err.code);
+}
+
+void cellar_front_log(struct cellar_front *front, const char *fmt, ...)
+{
+    char text[CELLAR_ERROR_MSG_MAX] = "";
+    va_list args;
+    if (!front->options.verbose)
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    double ms = (double)(cellar_loop_now_us() - front->began_us) / 1000.0;
+    cellar_output_printf(&front->err_out, "[%9.3f ms] %s\n", ms, text);
+}
+
+static void log_line(void *user, const char *line)
+{
+    cellar_front_log(user, "%s", line);
+}
+
+/* ----------------------------------------------------------- waiting -- */
+
+int cellar_front_quit(const struct cellar_front *front)
+{
+    if (cellar_signals_quit())
+        return CELLAR_EXIT_SIGNAL + cellar_signals_quit();
+    /* With no cell to interrupt, the first Ctrl-C is meant for us. */
+    unsigned needed = front->running ? 2 : 1;
+    if (!front->patient && cellar_signals_count() >= needed)
+        return CELLAR_EXIT_SIGNAL + SIGINT;
+    return cellar_output_ok(&front->out) ? 0 : CELLAR_EXIT_FAILED;
+}
+
+static enum cellar_code give_up(struct cellar_front *front)
+{
+    front->err = (struct cellar_error){.code = CELLAR_E_AGAIN};
+    return CELLAR_E_AGAIN;
+}
+
+/* Waits for the call under way. E_AGAIN: a reason to end the command came
+ * before; the call is still under way. */
+static enum cellar_code wait_for(struct cellar_front *front)
+{
+    while (front->waiting) {
+        if (cellar_front_quit(front))
+            return give_up(front);
+        cellar_dispatch(front->c, -1);
+    }
+    return front->err.code;
+}
+
+bool cellar_front_idle(struct cellar_front *front, int fd)
+{
+    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.events = POLLIN}};
+    unsigned interrupts = cellar_signals_count();
+    for (;;) {
+        if (cellar_signals_count() != interrupts || cellar_front_quit(front))
+            return false;
+        fds[1].fd = cellar_fd(front->c);
+        /* A signal wakes the loop's descriptor: none can slip in between. */
+        if (poll(fds, 2, cellar_timeout(front->c)) < 0 && errno != EINTR)
+            return true;
+        cellar_dispatch(front->c, 0);
+        if (fds[0].revents)
+            return true;
+    }
+}
+
+/* ---------------------------------------------------------- sessions -- */
+
+enum cellar_code cellar_front_open(struct cellar_front *front)
+{
+    const struct cellar_options *options = &front->options;
+    struct cellar_config config = {
+        .engine = options->engine,
+        .host = options->host,
+        .state_dir = options->state_dir,
+        .data_dir = options->data_dir,
+        .log = options->verbose ? log_line : NULL,
+        .log_user = front,
+    };
+    return cellar_new(&config, &front->c, &front->err);
+}
+
+static void session_is_there(void *user, struct cellar_session *session,
+                             const struct cellar_error *err)
+{
+    struct cellar_front *front = user;
+    front->waiting = false;
+    front->session = session;
+    front->err = err ? *err : (struct cellar_error){0};
+}
+
+/* A start that the user gave up on still makes its container: wait for it,
+ * so that it can be removed; the next Ctrl-C ends even this. */
+static void wait_to_remove(struct cellar_front *front)
+{
+    cellar_front_log(front, "ending; waiting for the start to come to an end");
+    cellar_signals_forget();
+    while (front->waiting && cellar_signals_count() == 0)
+        cellar_dispatch(front->c, -1);
+}
+
+enum cellar_code cellar_front_start(struct cellar_front *front,
+                                    const struct cellar_spec *spec)
+{
+    enum cellar_code code = cellar_signals_catch(front->c, &front->err);
+    if (code != CELLAR_OK)
+        return code;
+    code = cellar_start_async(front->c, spec, session_is_there, front,
+                              &front->err);
+    if (code != CELLAR_OK)
+        return code;
+    front->waiting = true;
+    front->ends = true;
+    code = wait_for(front);
+    if (code == CELLAR_E_AGAIN && front->waiting)
+        wait_to_remove(front);
+    else if (code == CELLAR_OK)
+        front->ends = spec->name == NULL;
+    return code;
+}
+
+enum cellar_code cellar_front_adopt(struct cellar_front *front,
+                                    const char *name)
+{
+    enum cellar_code code = cellar_signals_catch(front->c, &front->err);
+    if (code == CELLAR_OK)
+        code = cellar_adopt_async(front->c, name, session_is_there, front,
+                                  &front->err);
+    if (code != CELLAR_OK)
+        return code;
+    front->waiting = true;
+    return wait_for(front);
+}
+
+/* ------------------------------------------------------------- cells -- */
+
+static void show_output(void *user, int stream, const char *data, size_t len)
+{
+    struct cellar_front *front = user;
+    if (front->show == CELLAR_SHOW_NOTHING)
+        return;
+    bool apart = front->show == CELLAR_SHOW_APART && stream == STDERR_FILENO;
+    cellar_output_write(apart ? &front->err_out : &front->out, data, len);
+}
+
+static void cell_is_done(void *user, struct cellar_result *result,
+                         const struct cellar_error *err)
+{
+    struct cellar_front *front = user;
+    front->waiting = false;
+    cellar_result_free(front->result);
+    front->result = result;
+    front->err = err ? *err : (struct cellar_error){0};
+}
+
+enum cellar_code cellar_front_run(struct cellar_front *front, const char *code,
+                                  size_t len, uint64_t timeout_ms,
+                                  struct cellar_result **out)
+{
+    struct cellar_cell cell = {.code = code,
+                               .code_len = len,
+                               .timeout_ms = timeout_ms,
+                               .on_output = show_output,
+                               .user = front};
+    /* A Ctrl-C of before, which found no cell to interrupt. */
+    if (cellar_front_quit(front))
+        return give_up(front);
+    enum cellar_code failed = cellar_run_async(
+        front->session, &cell, cell_is_done, front, &front->err);
+    if (failed != CELLAR_OK)
+        return failed;
+    front->out.dropping = false;
+    front->err_out.dropping = false;
+    front->waiting = true;
+    front->running = true;
+    cellar_signals_aim(front->session);
+    failed = wait_for(front);
+    cellar_signals_aim(NULL);
+    front->running = false;
+    if (failed == CELLAR_OK)
+        *out = CELLAR_TAKE(front->result);
+    return failed;
+}
+
+/* --------------------------------------------------------------- end -- */
+
+static int end_session(struct cellar_front *front, int status)
+{
+    struct cellar_session *session = CELLAR_TAKE(front->session);
+    struct cellar_error err = {0};
+    if (session && !front->ends)
+        cellar_close(session);
+    if (!session || !front->ends || cellar_stop(session, &err) == CELLAR_OK)
+        return status;
+    cellar_output_printf(&front->err_out, "cellar: %s\n", err.msg);
+    return status ? status : CELLAR_EXIT_FAILED;
+}
+
+int cellar_front_done(struct cellar_front *front, int status)
+{
+    cellar_output_flush(&front->out);
+    cellar_output_flush(&front->err_out);
+    cellar_signals_aim(NULL);
+    status = end_session(front, status);
+    cellar_signals_release();
+    cellar_free(front->c);
+    cellar_result_free(front->result);
+    if (!cellar_output_ok(&front->out)) {
+        cellar_output_printf(&front->err_out, "cellar: stdout: %s\n",
+                             strerror(front->out.sys_errno));
+        status = CELLAR_EXIT_FAILED;
+    }
+    cellar_options_done(&front->options);
+    return status;
+}
