@@ -1,4 +1,4 @@
-"""What a cell writes: from Python, C and subprocesses, while it runs, capped."""
+"""What a cell writes: from Python, C, subprocesses; while it runs; capped."""
 
 import os
 import time
@@ -74,7 +74,8 @@ class Sources(SessionTest):
 
     def test_redirected_output_is_none_of_the_cell(self):
         result = self.ok("import contextlib, io\n"
-                         "with contextlib.redirect_stdout(io.StringIO()) as s:\n"
+                         "with contextlib.redirect_stdout(io.StringIO()) "
+                         "as s:\n"
                          "    print('kept')\ns.getvalue()")
         self.assertEqual(("", "'kept\\n'"),
                          (result["stdout"], result["result"]["text/plain"]))

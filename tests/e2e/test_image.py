@@ -1,0 +1,260 @@
+"""The runtime images: what is in them, what they are made on, and that any
+image with a Python becomes one with a single line."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import cellar_test
+from cellar_test import docker, run
+from engine_proxy import EngineProxy
+
+SLIM, DATA = "cellar-runtime:slim", "cellar-runtime:data"
+THE_LINE = "COPY --from=%s /cellar /cellar\n" % SLIM
+
+
+def image_id(image):
+    return docker("image", "inspect", "--format", "{{.Id}}", image).strip()
+
+
+def label(image, name):
+    return docker("image", "inspect", "--format",
+                  '{{index .Config.Labels "io.cellar.%s"}}' % name,
+                  image).strip()
+
+
+def inside(image, *command):
+    """What a command of the image prints, run by the engine alone."""
+    return docker("run", "--rm", "--network", "none", "--entrypoint",
+                  command[0], image, *command[1:])
+
+
+class Images(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        for variant in "slim", "data":
+            done = run("image", "build", "--variant", variant, timeout=900)
+            if done.status != 0:
+                raise AssertionError(done.err)
+
+    def value(self, image, code, status=0):
+        done = run("run", "--image", image, "-", stdin=code)
+        self.assertEqual(status, done.status, done.err)
+        return done.out
+
+    def test_slim_has_the_standard_library(self):
+        self.assertIn("all there", self.value(SLIM, """
+import asyncio, bz2, ctypes, curses, decimal, hashlib, json, lzma, sqlite3
+import ssl, unittest, uuid, xml.etree.ElementTree, zlib, zoneinfo
+print("all there", sqlite3.connect(":memory:").execute("select 1").fetchone())
+"""))
+
+    def test_data_has_what_notebooks_import(self):
+        self.assertIn("3.0 PNG", self.value(DATA, """
+import matplotlib, numpy, pandas
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+frame = pandas.DataFrame({"x": numpy.arange(3), "y": [1.0, 4.0, 4.0]})
+frame.plot(x="x", y="y")
+plt.savefig("/tmp/figure.png")
+print(frame.y.mean(), open("/tmp/figure.png", "rb").read(4)[1:].decode())
+"""))
+
+    def test_data_is_slim_and_more(self):
+        self.assertIn("ModuleNotFoundError", "".join(
+            run("run", "--image", SLIM, "-", stdin="import numpy")))
+
+    def test_labels(self):
+        for variant in "slim", "data":
+            image = "cellar-runtime:" + variant
+            version = run("--version").out.split()[-1]
+            self.assertIn(label(image, "version"), version)
+            self.assertEqual(variant, label(image, "variant"))
+            self.assertRegex(label(image, "runtime"), "^[0-9a-f]{16}$")
+
+    def test_runtime_files_are_roots_and_the_agent_is_unreadable(self):
+        listed = inside(SLIM, "find", "/cellar", "-printf", "%p %m %U:%G\n")
+        files = dict(line.split(" ", 1) for line in listed.splitlines())
+        self.assertEqual("711 0:0", files["/cellar/agent"])
+        self.assertEqual("755 0:0", files["/cellar"])
+        for path, what in files.items():
+            if path != "/cellar/agent":
+                self.assertIn(what, ("755 0:0", "644 0:0"), path)
+
+    def test_nothing_is_setuid(self):
+        for image in SLIM, DATA:
+            self.assertEqual("", inside(image, "find", "/", "-xdev", "-type",
+                                        "f", "-perm", "/6000"))
+
+    def test_no_package_lists_are_left(self):
+        self.assertEqual("", inside(SLIM, "find", "/var/lib/apt/lists",
+                                    "-type", "f"))
+
+    def test_second_build_changes_nothing(self):
+        before = image_id(SLIM)
+        done = run("image", "build")
+        self.assertEqual(0, done.status, done.err)
+        self.assertEqual(before, image_id(SLIM))
+
+
+class Bases(unittest.TestCase):
+    def test_from_debians_packages_where_nothing_can_be_pulled(self):
+        hidden = ["debian:12-slim", "cellar-base:bookworm"]
+        with EngineProxy(hidden) as proxy:
+            done = run("image", "build", "--host", proxy.host, timeout=900)
+            self.assertEqual(0, done.status, done.err)
+            asked = "\n".join(proxy.asked)
+        for step in "fromImage=debian", "fromSrc=-", "/build?":
+            self.assertIn(step, asked)
+        out = run("run", "-", stdin="import sys; sys.version_info[:2]").out
+        self.assertIn("(3, 11)", out)
+
+    def test_without_mmdebstrap_it_says_what_to_install(self):
+        with EngineProxy(["debian:12-slim", "cellar-base:bookworm"]) as proxy, \
+                tempfile.TemporaryDirectory() as nothing:
+            environment = dict(cellar_test.ENVIRONMENT, PATH=nothing)
+            done = subprocess.run(
+                [shutil.which(cellar_test.CELLAR), "image", "build", "--host",
+                 proxy.host], env=environment, timeout=300, text=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.assertEqual(3, done.returncode)
+        self.assertIn("apt-get install mmdebstrap", done.stderr)
+
+    def test_a_base_that_cannot_be_had_is_named(self):
+        with EngineProxy(["nobody/has:this"]) as proxy:
+            done = run("image", "build", "--base", "nobody/has:this", "--host",
+                       proxy.host)
+        self.assertEqual(3, done.status)
+        self.assertIn("nobody/has:this", done.err)
+        self.assertIn("neither found nor pulled", done.err)
+
+    def test_a_base_without_apt_fails_with_the_builds_words(self):
+        with custom_image("FROM scratch\nCOPY file /\n", file=b"") as image:
+            done = run("image", "build", "--base", image)
+        self.assertEqual(3, done.status)
+        self.assertNotEqual("", done.err)
+
+    def test_unknown_variant(self):
+        done = run("image", "build", "--variant", "fat")
+        self.assertEqual(2, done.status)
+        self.assertIn("fat", done.err)
+
+    def test_data_directory_without_runtime_files(self):
+        with tempfile.TemporaryDirectory() as nothing:
+            done = run("image", "build", "--data-dir", nothing)
+        self.assertEqual(3, done.status)
+        self.assertIn(nothing + "/Dockerfile", done.err)
+
+
+class custom_image:
+    """An image of the test's own, built from a Dockerfile and files."""
+
+    def __init__(self, dockerfile, **files):
+        self.name = cellar_test.unique("cellar-test-image")
+        with tempfile.TemporaryDirectory() as folder:
+            context = pathlib.Path(folder)
+            (context / "Dockerfile").write_text(dockerfile)
+            for name, content in files.items():
+                (context / name).write_bytes(content)
+                (context / name).chmod(0o755)
+            done = subprocess.run(
+                ["docker", "build", "--tag", self.name, folder], timeout=300,
+                env=dict(os.environ, DOCKER_BUILDKIT="0"), text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode != 0:
+            raise AssertionError(done.stdout)
+
+    def __enter__(self):
+        return self.name
+
+    def __exit__(self, *_):
+        docker("image", "rm", "--force", self.name)
+
+
+class debian_image:
+    """A minimal Debian of another release, with packages."""
+
+    def __init__(self, suite, *packages):
+        self.name = cellar_test.unique("cellar-test-" + suite)
+        made = subprocess.Popen(
+            ["mmdebstrap", "--variant=minbase", "--format=tar", "--quiet",
+             '--aptopt=Acquire::Retries "5"',
+             "--include=" + ",".join(packages), suite, "-"],
+            stdout=subprocess.PIPE)
+        subprocess.run(["docker", "import", "-", self.name], check=True,
+                       stdin=made.stdout, stdout=subprocess.DEVNULL,
+                       timeout=600)
+        made.stdout.close()
+        if made.wait(timeout=60) != 0:
+            raise AssertionError("mmdebstrap of %s failed" % suite)
+
+    def __enter__(self):
+        return self.name
+
+    def __exit__(self, *_):
+        docker("image", "rm", "--force", self.name)
+
+
+class CustomImages(unittest.TestCase):
+    def assert_cells_run(self, image, version):
+        notebook = ("# %%\nimport sys\nx = [sys.version_info[:2]]\n"
+                    "# %%\nprint(x)\n# %%\nx.append(1); len(x)\n"
+                    "# %%\nimport asyncio\nawait asyncio.sleep(0, 'slept')\n")
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+            file.write(notebook)
+            file.flush()
+            done = run("run", "--image", image, file.name)
+        self.assertEqual(0, done.status, done.err)
+        self.assertIn("[%s]" % (version,), done.out)
+        self.assertIn("slept", done.out)
+
+    def assert_refused(self, image, *words):
+        done = run("run", "--image", image, "-", stdin="1")
+        self.assertEqual(3, done.status, done.out)
+        for word in words:
+            self.assertIn(word, done.err)
+        self.assertEqual([], cellar_test.containers_left())
+
+    def test_newer_python(self):
+        with debian_image("trixie", "python3-minimal") as base, \
+                custom_image("FROM %s\n%s" % (base, THE_LINE)) as image:
+            self.assert_cells_run(image, (3, 13))
+
+    def test_older_python_and_libc_then_one_too_old(self):
+        with debian_image("bullseye", "python3-minimal",
+                          "python2.7-minimal") as base:
+            with custom_image("FROM %s\n%s" % (base, THE_LINE)) as image:
+                self.assert_cells_run(image, (3, 9))
+            too_old = "RUN ln -sf python2.7 /usr/bin/python3\n"
+            with custom_image("FROM %s\n%s" % (base, THE_LINE + too_old)) \
+                    as image:
+                self.assert_refused(image, "2.7", "3.8")
+
+    def test_without_python(self):
+        with custom_image("FROM %s\nRUN rm -f /usr/bin/python3*\n" % SLIM) \
+                as image:
+            self.assert_refused(image, "python3")
+
+    def test_without_the_line(self):
+        with custom_image("FROM scratch\nCOPY file /\n", file=b"") as image:
+            self.assert_refused(image, "COPY --from=" + SLIM)
+
+    def test_musl(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = pathlib.Path(folder, "python3")
+            subprocess.run(["musl-gcc", "-x", "c", "-", "-o", program],
+                           input=b"int main(void) { return 0; }", check=True)
+            content = program.read_bytes()
+        loader = pathlib.Path("/lib/ld-musl-x86_64.so.1").read_bytes()
+        lines = ("FROM %s\nRUN rm -f /usr/bin/python3*\n"
+                 "COPY loader /lib/ld-musl-x86_64.so.1\n"
+                 "COPY python /usr/bin/python3\n" % SLIM)
+        with custom_image(lines, python=content, loader=loader) as image:
+            self.assert_refused(image, "musl", "glibc")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,148 @@
+"""What `cmake --install` puts into a prefix is enough: the command runs from
+there, and the example embeds the library in each way the manual names."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import cellar_test
+
+BUILD = os.environ["CELLAR_BINARY_DIR"]
+EXAMPLE = pathlib.Path(__file__).parents[2] / "docs/examples/embed.c"
+
+CMAKE = """
+cmake_minimum_required(VERSION 3.25)
+project(embedder LANGUAGES C)
+find_package(Cellar 0.1 REQUIRED COMPONENTS %s)
+add_executable(embed embed.c)
+target_link_libraries(embed PRIVATE %s)
+"""
+
+# docs/examples/embed.c: three cells, of which the second is ended.
+SAYS = """sorting 3
+ok, state kept: [1, 2, 3]
+timeout, state kept: 
+ok, state kept: 6
+"""
+
+
+def run(*arguments, **options):
+    """Runs a command that must end well; what it prints."""
+    done = subprocess.run([*map(str, arguments)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=300,
+                          **options)
+    if done.returncode != 0:
+        raise AssertionError("%s: %s" % (arguments, done.stdout))
+    return done.stdout
+
+
+class Install(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory(prefix="cellar install ")
+        cls.addClassCleanup(folder.cleanup)
+        cls.work = pathlib.Path(folder.name)
+        cls.prefix = cls.work / "prefix"
+        run("cmake", "--install", BUILD, "--prefix", cls.prefix)
+        cls.library = next(cls.prefix.glob("lib/**/libcellar.so")).parent
+        cls.environment = dict(
+            cellar_test.ENVIRONMENT,
+            PKG_CONFIG_PATH=str(cls.library / "pkgconfig"),
+            CELLAR_DATA_DIR=str(cls.prefix / "share/cellar"))
+
+    def folder(self, name):
+        """A folder with nothing but a copy of the example."""
+        folder = self.work / name
+        folder.mkdir()
+        shutil.copy(EXAMPLE, folder)
+        return folder
+
+    def pkg_config(self, *arguments):
+        text = run("pkg-config", *arguments, env=self.environment).strip()
+        # pkg-config writes a space of a path as "\ ".
+        return [word.replace("\\ ", " ")
+                for word in re.split(r"(?<!\\) ", text)]
+
+    def built_by_pkg_config(self, package):
+        folder = self.folder(package)
+        run("cc", "-Wall", "-Wextra", "-Werror", "-pedantic", "-std=c11",
+            "embed.c", *self.pkg_config("--cflags", "--libs", package), "-o",
+            "embed", cwd=folder)
+        return folder / "embed"
+
+    def built_by_cmake(self, components, target):
+        folder = self.folder("cmake-" + components)
+        (folder / "CMakeLists.txt").write_text(CMAKE % (components, target))
+        run("cmake", "-S", folder, "-B", folder / "build",
+            "-DCMAKE_PREFIX_PATH=%s" % self.prefix)
+        run("cmake", "--build", folder / "build")
+        return folder / "build/embed"
+
+    def linked(self, program):
+        return run("ldd", program, env=dict(self.environment,
+                                            LD_LIBRARY_PATH=self.library))
+
+    def assert_shared(self, program):
+        self.assertRegex(self.linked(program), r"libcellar\.so\.\d+ => " +
+                         re.escape(str(self.library)))
+        self.assert_runs(program)
+
+    def assert_static(self, program):
+        self.assertNotIn("libcellar", self.linked(program))
+        self.assert_runs(program)
+
+    def assert_runs(self, program):
+        said = run(program, env=dict(self.environment,
+                                     LD_LIBRARY_PATH=self.library))
+        self.assertEqual(SAYS, said)
+        self.assertEqual([], cellar_test.containers_left())
+
+    def test_pkg_config_shared(self):
+        self.assert_shared(self.built_by_pkg_config("cellar"))
+
+    def test_pkg_config_static(self):
+        self.assert_static(self.built_by_pkg_config("cellar-static"))
+
+    def test_cmake_shared(self):
+        self.assert_shared(self.built_by_cmake("shared", "Cellar::cellar"))
+
+    def test_cmake_static(self):
+        self.assert_static(self.built_by_cmake("static",
+                                               "Cellar::cellar_static"))
+
+    def test_headers_stand_alone(self):
+        """Each header may be the first or the only one, in C and in C++."""
+        include = self.prefix / "include"
+        for header in sorted(include.glob("cellar/*.h")):
+            for compiler in (["cc", "-x", "c", "-std=c11"],
+                             ["c++", "-x", "c++", "-std=c++17"]):
+                with self.subTest(header=header.name, compiler=compiler[0]):
+                    run(*compiler, "-Wall", "-Wextra", "-Werror", "-pedantic",
+                        "-fsyntax-only", "-I", include, header)
+
+    def test_command_finds_its_data(self):
+        """Without a word from the environment."""
+        environment = dict(cellar_test.ENVIRONMENT)
+        environment.pop("CELLAR_DATA_DIR", None)
+        said = run(self.prefix / "bin/cellar", "run", "-", input="6 * 7\n",
+                   env=environment)
+        self.assertIn("42", said)
+
+    def test_manual(self):
+        for page in "man1/cellar.1", "man3/cellar.3":
+            path = self.prefix / "share/man" / page
+            with self.subTest(page=page):
+                said = run("man", "--warnings", "-E", "UTF-8", "-l", path,
+                           env=dict(os.environ, MANROFFOPT="", LC_ALL="C.UTF-8",
+                                    MANPAGER="cat", MAN_KEEP_STDERR="1"))
+                self.assertNotIn("warning:", said)
+                self.assertIn("cellar", said)
+        self.assertIn("cellar_interrupt_signal", said)
+
+
+if __name__ == "__main__":
+    unittest.main()
