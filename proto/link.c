@@ -120,6 +120,7 @@ static enum cellar_code broken(struct cellar_link *link, enum cellar_code code)
     if (!may_recover) {
         link->state = CELLAR_LINK_BROKEN;
         cellar_buf_done(&link->in);
+        link->lent = 0;
     }
     return code;
 }

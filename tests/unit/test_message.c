@@ -1,0 +1,535 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/message.h"
+#include "proto/record.h"
+#include "wire.h"
+
+static uint8_t large[CELLAR_PAYLOAD_MAX];
+
+static struct cellar_bytes zeros(size_t len)
+{
+    return (struct cellar_bytes){large, len};
+}
+
+static enum cellar_code pack(const struct cellar_message *msg)
+{
+    struct cellar_buf buf;
+    cellar_buf_init(&buf, CELLAR_PAYLOAD_MAX);
+    enum cellar_code code = cellar_message_pack(msg, &buf);
+    if (code != CELLAR_OK)
+        assert_int_equal(cellar_buf_len(&buf), 0);
+    cellar_buf_done(&buf);
+    return code;
+}
+
+static enum cellar_code unpack(const void *bytes, size_t len)
+{
+    struct cellar_message msg;
+    struct cellar_message before;
+    memset(&msg, 0xa5, sizeof(msg));
+    before = msg;
+    enum cellar_code code = cellar_message_unpack(bytes, len, &msg);
+    if (code != CELLAR_OK)
+        assert_memory_equal(&msg, &before, sizeof(msg));
+    return code;
+}
+
+/* ------------------------------------------------------------ the page -- */
+
+static void packs_the_bytes_of_the_page(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < wire_example_count; i++) {
+        uint8_t page[512];
+        struct cellar_buf buf;
+        struct cellar_message msg = wire_example(wire_examples[i]);
+        size_t len = wire_page_block(wire_examples[i], page, sizeof(page));
+        cellar_buf_init(&buf, CELLAR_PAYLOAD_MAX);
+        assert_int_equal(cellar_message_pack(&msg, &buf), CELLAR_OK);
+        assert_int_equal(cellar_buf_len(&buf), len);
+        assert_memory_equal(cellar_buf_peek(&buf), page, len);
+        cellar_buf_done(&buf);
+    }
+}
+
+static void unpacks_the_bytes_of_the_page(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < wire_example_count; i++) {
+        uint8_t page[512];
+        struct cellar_buf buf;
+        struct cellar_message msg;
+        size_t len = wire_page_block(wire_examples[i], page, sizeof(page));
+        assert_int_equal(cellar_message_unpack(page, len, &msg), CELLAR_OK);
+        cellar_buf_init(&buf, CELLAR_PAYLOAD_MAX);
+        assert_int_equal(cellar_message_pack(&msg, &buf), CELLAR_OK);
+        assert_int_equal(cellar_buf_len(&buf), len);
+        assert_memory_equal(cellar_buf_peek(&buf), page, len);
+        cellar_buf_done(&buf);
+    }
+}
+
+static void unpacks_into_the_named_fields(void **state)
+{
+    (void)state;
+    uint8_t page[512];
+    struct cellar_message msg;
+    size_t len = wire_page_block("done-error", page, sizeof(page));
+    assert_int_equal(cellar_message_unpack(page, len, &msg), CELLAR_OK);
+    assert_int_equal(msg.type, CELLAR_MSG_DONE);
+    assert_int_equal(msg.cell, 8);
+    assert_int_equal(msg.mark, 9);
+    assert_int_equal(msg.u.done.restored_from, 6);
+    assert_int_equal(msg.u.done.parts, 0);
+    assert_true(msg.u.done.has_error);
+    assert_memory_equal(msg.u.done.error_name.data, "ValueError", 10);
+    assert_memory_equal(msg.u.done.traceback.data, "Cell 8, line 1", 14);
+    assert_int_equal(msg.u.done.dropped_stderr, 20);
+    assert_int_equal(msg.u.done.peak_memory_bytes, 5000000000);
+    len = wire_page_block("display", page, sizeof(page));
+    assert_int_equal(cellar_message_unpack(page, len, &msg), CELLAR_OK);
+    assert_int_equal(msg.u.display.count, 2);
+    assert_int_equal(msg.u.display.parts[1].type.len, 9);
+    assert_memory_equal(msg.u.display.parts[1].data.data, "\x89PNG", 4);
+}
+
+#define NAMED(limit)                                                           \
+    {                                                                          \
+#limit, limit                                                          \
+    }
+
+static void the_page_has_every_message_and_limit(void **state)
+{
+    (void)state;
+    static const char *const headings[] = {
+#define HEADING(name, number, word) "### " word " (" #number ")\n",
+        CELLAR_MESSAGE_MAP(HEADING)
+#undef HEADING
+    };
+    static const struct {
+        const char *name;
+        uint64_t value;
+    } limits[] = {
+        NAMED(CELLAR_WIRE_VERSION), NAMED(CELLAR_PAYLOAD_MAX),
+        NAMED(CELLAR_CODE_MAX),     NAMED(CELLAR_CHUNK_MAX),
+        NAMED(CELLAR_RESULT_MAX),   NAMED(CELLAR_NAME_MAX),
+        NAMED(CELLAR_MESSAGE_MAX),  NAMED(CELLAR_TRACEBACK_MAX),
+        NAMED(CELLAR_DEPTH_MAX),    NAMED(CELLAR_ITEMS_MAX),
+        NAMED(CELLAR_MIME_MAX),     NAMED(CELLAR_MS_MAX),
+        NAMED(CELLAR_SIGNAL_MAX),   NAMED(CELLAR_RING_BYTES),
+        NAMED(CELLAR_HUNT_MAX),
+    };
+    for (size_t i = 0; i < sizeof(headings) / sizeof(headings[0]); i++)
+        if (!wire_page_has(headings[i]))
+            fail_msg("docs/PROTOCOL.md lacks %s", headings[i]);
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        char row[128];
+        snprintf(row, sizeof(row), "| `%s` | %llu |\n", limits[i].name,
+                 (unsigned long long)limits[i].value);
+        if (!wire_page_has(row))
+            fail_msg("docs/PROTOCOL.md lacks %s", row);
+    }
+    /* The messages; and 6 that test_sign, test_link and this file read. */
+    assert_int_equal(wire_page_blocks(), wire_example_count + 6);
+}
+
+static void the_page_has_the_numbers_of_statuses_and_faults(void **state)
+{
+    (void)state;
+    static const char *const words[] = {
+#define WORD(name, number, word)             word " " #number,
+#define FAULT_WORD(name, number, word, text) word " " #number,
+        CELLAR_STATE_MAP(WORD) CELLAR_LIMIT_MAP(WORD)
+            CELLAR_FAULT_MAP(FAULT_WORD)
+#undef WORD
+#undef FAULT_WORD
+    };
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (!wire_page_has(words[i]))
+            fail_msg("docs/PROTOCOL.md lacks '%s'", words[i]);
+    for (int i = 0; i < CELLAR_STATUS_LOST; i++) {
+        char word[64];
+        snprintf(word, sizeof(word), "%s %d", cellar_status_name(i), i);
+        if (!wire_page_has(word))
+            fail_msg("docs/PROTOCOL.md lacks '%s'", word);
+    }
+}
+
+static size_t record(uint8_t *to, char kind, const void *body, size_t len)
+{
+    memcpy(to, (const uint8_t[]){0, 0, 0, (uint8_t)len, (uint8_t)kind},
+           CELLAR_RECORD_HEADER_BYTES);
+    memcpy(to + CELLAR_RECORD_HEADER_BYTES, body, len);
+    return CELLAR_RECORD_HEADER_BYTES + len;
+}
+
+static void the_records_of_the_page_are_those_of_the_header(void **state)
+{
+    (void)state;
+    uint8_t page[256];
+    uint8_t made[256];
+    const uint8_t end[CELLAR_RECORD_END_BYTES] = {
+        0, 0, 0, 0, 0, 0, 0, 7, CELLAR_OUTCOME_OK, 0, 0, 0, 0};
+    size_t len = record(made, CELLAR_RECORD_CODE,
+                        "\0\0\0\0\0\0\0\7"
+                        "6 * 7",
+                        13);
+    len += record(made + len, CELLAR_RECORD_MIME,
+                  "text/plain\0"
+                  "42",
+                  13);
+    len += record(made + len, CELLAR_RECORD_END, end, sizeof(end));
+    assert_int_equal(wire_page_block("records", page, sizeof(page)), len);
+    assert_memory_equal(page, made, len);
+}
+
+/* ------------------------------------------------------------- bounds -- */
+
+/* Packs, and shows that the peer takes what could be packed. */
+static void fits(const struct cellar_message *msg)
+{
+    struct cellar_buf buf;
+    cellar_buf_init(&buf, CELLAR_PAYLOAD_MAX);
+    assert_int_equal(cellar_message_pack(msg, &buf), CELLAR_OK);
+    assert_int_equal(unpack(cellar_buf_peek(&buf), cellar_buf_len(&buf)),
+                     CELLAR_OK);
+    cellar_buf_done(&buf);
+}
+
+static void bounds_code_chunks_and_texts(void **state)
+{
+    (void)state;
+    struct cellar_message run = wire_example("run");
+    run.u.run.code = zeros(CELLAR_CODE_MAX);
+    fits(&run);
+    run.u.run.code.len++;
+    assert_int_equal(pack(&run), CELLAR_E_LIMIT);
+    run.u.run.code.len = 0;
+    fits(&run);
+    run.u.run.timeout_ms = CELLAR_MS_MAX + 1;
+    assert_int_equal(pack(&run), CELLAR_E_LIMIT);
+
+    struct cellar_message output = wire_example("output");
+    output.u.output.data = zeros(CELLAR_CHUNK_MAX);
+    fits(&output);
+    output.u.output.data.len++;
+    assert_int_equal(pack(&output), CELLAR_E_LIMIT);
+    output.u.output.data.len = 0;
+    assert_int_equal(pack(&output), CELLAR_E_PROTO);
+    output = wire_example("output");
+    output.u.output.stream = 3;
+    assert_int_equal(pack(&output), CELLAR_E_LIMIT);
+    output.u.output.stream = 0;
+    assert_int_equal(pack(&output), CELLAR_E_PROTO);
+
+    struct cellar_message fault = wire_example("fault");
+    fault.u.fault.text = zeros(CELLAR_MESSAGE_MAX);
+    fits(&fault);
+    fault.u.fault.text.len++;
+    assert_int_equal(pack(&fault), CELLAR_E_LIMIT);
+}
+
+static void bounds_the_data_of_a_bundle_as_a_whole(void **state)
+{
+    (void)state;
+    struct cellar_message display = wire_example("display");
+    struct cellar_msg_display *d = &display.u.display;
+    d->count = CELLAR_MIME_MAX;
+    for (size_t i = 0; i < CELLAR_MIME_MAX; i++)
+        d->parts[i] = (struct cellar_mime_part){
+            zeros(CELLAR_NAME_MAX), zeros(CELLAR_RESULT_MAX / CELLAR_MIME_MAX)};
+    fits(&display);
+    d->parts[7].data.len++;
+    assert_int_equal(pack(&display), CELLAR_E_LIMIT);
+    d->parts[7].data.len--;
+    d->parts[15].type.len++;
+    assert_int_equal(pack(&display), CELLAR_E_LIMIT);
+    d->parts[15].type.len = 0;
+    assert_int_equal(pack(&display), CELLAR_E_PROTO);
+    d->count = CELLAR_MIME_MAX + 1;
+    assert_int_equal(pack(&display), CELLAR_E_LIMIT);
+    d->count = 0;
+    assert_int_equal(pack(&display), CELLAR_E_PROTO);
+}
+
+static void the_largest_done_fits_in_a_frame(void **state)
+{
+    (void)state;
+    struct cellar_message done = wire_example("done-error");
+    done.u.done.error_name = zeros(CELLAR_NAME_MAX);
+    done.u.done.error_message = zeros(CELLAR_MESSAGE_MAX);
+    done.u.done.traceback = zeros(CELLAR_TRACEBACK_MAX);
+    fits(&done);
+    done = wire_example("done");
+    done.u.done.result[0].data = zeros(CELLAR_RESULT_MAX);
+    fits(&done);
+}
+
+static void a_full_buffer_takes_no_half_message(void **state)
+{
+    (void)state;
+    uint8_t page[64];
+    struct cellar_message run = wire_example("run");
+    size_t len = wire_page_block("run", page, sizeof(page));
+    for (size_t max = 0; max < len; max++) {
+        struct cellar_buf buf;
+        cellar_buf_init(&buf, max);
+        assert_int_equal(cellar_message_pack(&run, &buf), CELLAR_E_LIMIT);
+        assert_int_equal(cellar_buf_len(&buf), 0);
+        cellar_buf_done(&buf);
+    }
+}
+
+/* -------------------------------------------------------------- rules -- */
+
+static void cells_and_marks_follow_the_type(void **state)
+{
+    (void)state;
+    static const char *const of_a_cell[] = {"run", "interrupt", "display",
+                                            "done"};
+    static const char *const of_none[] = {"hello",   "reset", "ping",  "stop",
+                                          "welcome", "ready", "fault", "pong"};
+    static const char *const delivered[] = {"ready", "output", "display",
+                                            "done", "fault"};
+    for (size_t i = 0; i < sizeof(of_a_cell) / sizeof(of_a_cell[0]); i++) {
+        struct cellar_message msg = wire_example(of_a_cell[i]);
+        msg.cell = 0;
+        assert_int_equal(pack(&msg), CELLAR_E_PROTO);
+    }
+    for (size_t i = 0; i < sizeof(of_none) / sizeof(of_none[0]); i++) {
+        struct cellar_message msg = wire_example(of_none[i]);
+        msg.cell = 1;
+        assert_int_equal(pack(&msg), CELLAR_E_PROTO);
+    }
+    for (size_t i = 0; i < sizeof(delivered) / sizeof(delivered[0]); i++) {
+        struct cellar_message msg = wire_example(delivered[i]);
+        msg.mark = 0;
+        assert_int_equal(pack(&msg), CELLAR_E_PROTO);
+    }
+    struct cellar_message pong = wire_example("pong");
+    pong.mark = 1;
+    assert_int_equal(pack(&pong), CELLAR_E_PROTO);
+    struct cellar_message output = wire_example("output");
+    output.cell = 0;
+    fits(&output);
+}
+
+static void a_done_tells_one_story(void **state)
+{
+    (void)state;
+    const struct cellar_message ok = wire_example("done");
+    const struct cellar_message error = wire_example("done-error");
+    struct cellar_message m = ok;
+#define REFUSED(base, change)                                                  \
+    do {                                                                       \
+        m = (base);                                                            \
+        m.u.done.change;                                                       \
+        assert_int_equal(pack(&m), CELLAR_E_PROTO);                            \
+    } while (0)
+    REFUSED(ok, restored_from = 3);
+    REFUSED(ok, state = CELLAR_STATE_RESTORED);
+    REFUSED(ok, has_error = true);
+    REFUSED(ok, traceback = zeros(1));
+    REFUSED(ok, code = 1);
+    REFUSED(ok, limit = CELLAR_LIMIT_OUTPUT);
+    REFUSED(ok, status = CELLAR_STATUS_INTERRUPTED); /* with a result */
+    REFUSED(error, has_error = false);
+    REFUSED(error, restored_from = 0);
+    REFUSED(error, restored_from = 8);
+    REFUSED(error, state = CELLAR_STATE_KEPT);
+    REFUSED(error, status = CELLAR_STATUS_OK);
+    REFUSED(error, parts = 1; m.u.done.result[0] = ok.u.done.result[0]);
+#undef REFUSED
+    m = ok;
+    m.u.done.status = CELLAR_STATUS_LOST;
+    assert_int_equal(pack(&m), CELLAR_E_LIMIT);
+}
+
+static void endings_carry_their_code_and_limit(void **state)
+{
+    (void)state;
+    static const struct {
+        enum cellar_status status;
+        enum cellar_limit limit;
+        uint64_t code;
+        enum cellar_code answer;
+    } cases[] = {
+        {CELLAR_STATUS_TIMEOUT, CELLAR_LIMIT_TIMEOUT, 0, CELLAR_OK},
+        {CELLAR_STATUS_TIMEOUT, CELLAR_LIMIT_NONE, 0, CELLAR_E_PROTO},
+        {CELLAR_STATUS_TIMEOUT, CELLAR_LIMIT_MEMORY, 0, CELLAR_E_PROTO},
+        {CELLAR_STATUS_OUT_OF_MEMORY, CELLAR_LIMIT_MEMORY, 0, CELLAR_OK},
+        {CELLAR_STATUS_OUT_OF_MEMORY, CELLAR_LIMIT_NONE, 0, CELLAR_E_PROTO},
+        {CELLAR_STATUS_KILLED, CELLAR_LIMIT_NONE, 9, CELLAR_OK},
+        {CELLAR_STATUS_KILLED, CELLAR_LIMIT_NONE, 64, CELLAR_OK},
+        {CELLAR_STATUS_KILLED, CELLAR_LIMIT_NONE, 0, CELLAR_E_PROTO},
+        {CELLAR_STATUS_KILLED, CELLAR_LIMIT_NONE, 65, CELLAR_E_PROTO},
+        {CELLAR_STATUS_EXITED, CELLAR_LIMIT_NONE, 0, CELLAR_OK},
+        {CELLAR_STATUS_EXITED, CELLAR_LIMIT_NONE, 255, CELLAR_OK},
+        {CELLAR_STATUS_EXITED, CELLAR_LIMIT_NONE, 1ull << 32, CELLAR_E_LIMIT},
+        {CELLAR_STATUS_INTERRUPTED, CELLAR_LIMIT_NONE, 2, CELLAR_E_PROTO},
+        {CELLAR_STATUS_INTERRUPTED, CELLAR_LIMIT_OUTPUT, 0, CELLAR_E_PROTO},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct cellar_message msg = wire_example("done");
+        msg.u.done.parts = 0;
+        msg.u.done.status = cases[i].status;
+        msg.u.done.limit = cases[i].limit;
+        msg.u.done.code = cases[i].code;
+        if (pack(&msg) != cases[i].answer)
+            fail_msg("case %zu: %s", i, cellar_code_name(pack(&msg)));
+    }
+}
+
+/* -------------------------------------------------- what strangers send -- */
+
+#define BYTES(text) (const uint8_t *)(text), sizeof(text) - 1
+
+static void refuses_wrong_kinds_and_numbers_of_fields(void **state)
+{
+    (void)state;
+    assert_int_equal(unpack(BYTES("\x93\x05\x00\x01")), CELLAR_OK);
+    assert_int_equal(unpack(BYTES("\x93\xcc\x05\xcd\x00\x00\x01")), CELLAR_OK);
+    assert_int_equal(unpack(BYTES("\x05")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x90")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x92\x05\x00")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x94\x05\x00\x01\x00")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x93\x05\x00")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x93\x05\x00\x01\x00")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x93\x05\x00\xc0")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x93\x05\x00\xff")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x93\x05\xc2\x00")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x93\x05\x00\xca\x00\x00\x00\x00")),
+                     CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x83\x05\x00\x01\x00\x02\x00")),
+                     CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x93\x07\x00\x01")), CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x93\x00\x00\x01")), CELLAR_E_PROTO);
+    /* a type of more than 32 bits must not be cut to PING's */
+    assert_int_equal(
+        unpack(BYTES("\x93\xcf\x00\x00\x00\x01\x00\x00\x00\x05\x00\x01")),
+        CELLAR_E_PROTO);
+    /* str where bin is due; a nonce of 31 bytes; a part of three */
+    assert_int_equal(unpack(BYTES("\x95\x13\x07\x06\x01\xa1"
+                                  "a")),
+                     CELLAR_E_PROTO);
+    assert_int_equal(
+        unpack(BYTES("\x99\x11\x00\x00\x01\xc4\x1f"
+                     "0123456789012345678901234567890\x01\x01\x00\x00")),
+        CELLAR_E_PROTO);
+    assert_int_equal(unpack(BYTES("\x94\x14\x07\x07\x91\x93\xc4\x01"
+                                  "a\xc4\x01"
+                                  "b\xc4\x00")),
+                     CELLAR_E_PROTO);
+}
+
+/* Every form of a field in every place of every message. */
+static void refuses_any_other_kind_in_any_place(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {"\xc0", "\xff", "\xa1x", "\xc1",
+                                        "\x81\x01\x01"};
+    for (size_t i = 0; i < wire_example_count; i++) {
+        uint8_t page[512];
+        size_t len = wire_page_block(wire_examples[i], page, sizeof(page));
+        size_t at = page[0] == 0xdc ? 3 : 1;
+        for (size_t form = 0; form < sizeof(forms) / sizeof(forms[0]); form++) {
+            uint8_t bytes[sizeof(page) + 8];
+            size_t size = strlen(forms[form]);
+            memcpy(bytes, page, at);
+            memcpy(bytes + at, forms[form], size);
+            memcpy(bytes + at + size, page + at + 1, len - at - 1);
+            assert_int_not_equal(unpack(bytes, len - 1 + size), CELLAR_OK);
+        }
+    }
+}
+
+static void refuses_every_prefix_and_any_suffix(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < wire_example_count; i++) {
+        uint8_t page[513];
+        size_t len = wire_page_block(wire_examples[i], page, 512);
+        for (size_t cut = 0; cut < len; cut++) {
+            /* a copy of its own, so that ASan sees a read beyond the end */
+            uint8_t *copy = test_malloc(cut + 1);
+            memcpy(copy, page, cut);
+            assert_int_equal(unpack(copy, cut), CELLAR_E_PROTO);
+            test_free(copy);
+        }
+        page[len] = 0;
+        assert_int_equal(unpack(page, len + 1), CELLAR_E_PROTO);
+    }
+}
+
+/* What is taken can be packed again, whatever was done to it. */
+static void mutated_messages_are_refused_or_whole(void **state)
+{
+    (void)state;
+    wire_seed();
+    size_t taken = 0;
+    for (size_t round = 0; round < 200000; round++) {
+        uint8_t page[512];
+        const char *name = wire_examples[round % wire_example_count];
+        struct cellar_message msg;
+        size_t len = wire_page_block(name, page, sizeof(page));
+        for (size_t n = 1 + wire_below(3); n > 0; n--)
+            page[wire_below(len)] ^= (uint8_t)(1 << wire_below(8));
+        if (cellar_message_unpack(page, len, &msg) != CELLAR_OK)
+            continue;
+        assert_int_equal(pack(&msg), CELLAR_OK);
+        taken++;
+    }
+    assert_true(taken > 0);
+}
+
+/* -------------------------------------------------------------- names -- */
+
+static void names_are_those_of_the_lists(void **state)
+{
+    (void)state;
+    assert_string_equal(cellar_message_name(CELLAR_MSG_WELCOME), "welcome");
+    assert_null(cellar_message_name((enum cellar_message_type)16));
+    assert_string_equal(cellar_status_name(CELLAR_STATUS_LOST), "lost");
+    assert_null(cellar_status_name((enum cellar_status)8));
+    assert_string_equal(cellar_state_name(CELLAR_STATE_RESTORED), "restored");
+    assert_null(cellar_state_name((enum cellar_state)3));
+    assert_string_equal(cellar_limit_name(CELLAR_LIMIT_MEMORY), "memory");
+    assert_null(cellar_limit_name((enum cellar_limit)4));
+    assert_string_equal(cellar_code_name(CELLAR_E_TIMEOUT), "deadline");
+    assert_string_equal(cellar_code_text(CELLAR_E_NOMEM), "out of memory");
+    assert_non_null(cellar_code_name((enum cellar_code)999));
+    assert_non_null(cellar_code_text((enum cellar_code)999));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packs_the_bytes_of_the_page),
+        cmocka_unit_test(unpacks_the_bytes_of_the_page),
+        cmocka_unit_test(unpacks_into_the_named_fields),
+        cmocka_unit_test(the_page_has_every_message_and_limit),
+        cmocka_unit_test(the_page_has_the_numbers_of_statuses_and_faults),
+        cmocka_unit_test(the_records_of_the_page_are_those_of_the_header),
+        cmocka_unit_test(bounds_code_chunks_and_texts),
+        cmocka_unit_test(bounds_the_data_of_a_bundle_as_a_whole),
+        cmocka_unit_test(the_largest_done_fits_in_a_frame),
+        cmocka_unit_test(a_full_buffer_takes_no_half_message),
+        cmocka_unit_test(cells_and_marks_follow_the_type),
+        cmocka_unit_test(a_done_tells_one_story),
+        cmocka_unit_test(endings_carry_their_code_and_limit),
+        cmocka_unit_test(refuses_wrong_kinds_and_numbers_of_fields),
+        cmocka_unit_test(refuses_any_other_kind_in_any_place),
+        cmocka_unit_test(refuses_every_prefix_and_any_suffix),
+        cmocka_unit_test(mutated_messages_are_refused_or_whole),
+        cmocka_unit_test(names_are_those_of_the_lists),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
