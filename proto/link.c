@@ -522,20 +522,24 @@ static enum cellar_code admit(struct cellar_link *link,
     return CELLAR_OK;
 }
 
+/* A frame that verifies but may not come is no place where a mark could be:
+ * it goes before the hunt begins. */
 static enum cellar_code read_frame(struct cellar_link *link, size_t len,
                                    struct cellar_message *msg)
 {
     const uint8_t *frame = cellar_buf_peek(&link->in);
     struct cellar_message got;
     enum cellar_code code = verify(link, frame, len);
-    if (code == CELLAR_OK)
-        code =
-            cellar_message_unpack(frame + CELLAR_FRAME_HEADER_BYTES, len, &got);
-    if (code == CELLAR_OK)
-        code = admit(link, &got);
     if (code != CELLAR_OK)
         return broken(link, code);
     link->lent = CELLAR_FRAME_HEADER_BYTES + len;
+    code = cellar_message_unpack(frame + CELLAR_FRAME_HEADER_BYTES, len, &got);
+    if (code == CELLAR_OK)
+        code = admit(link, &got);
+    if (code != CELLAR_OK) {
+        drop_lent(link);
+        return broken(link, code);
+    }
     *msg = got;
     return CELLAR_OK;
 }
