@@ -157,6 +157,13 @@ class Statements(SessionTest):
                 "await asyncio.sleep(0)")
         self.assertEqual("'done'", self.value("await task"))
 
+    def test_a_task_made_before_the_await_of_its_cell(self):
+        self.assertEqual("'done'", self.value(
+            "import asyncio\n"
+            "async def work(): return 'done'\n"
+            "task = asyncio.create_task(work())\n"
+            "await task"))
+
     def test_asyncio_run_works_too(self):
         self.assertEqual("7", self.value(
             "import asyncio\nasync def f(): return 7\nasyncio.run(f())"))
