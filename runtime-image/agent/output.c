@@ -1,0 +1,249 @@
+#include "output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What an OUTPUT message adds to its data. */
+#define MESSAGE_BYTES 64u
+
+/* Below this the ring counts as full: crumbs cost more than they bring. */
+#define ROOM_MIN 4096u
+
+/* A process left behind may write for ever. After so much it has to wait in
+ * its write(2) for the next cell, instead of eating the session's time. */
+#define DISCARD_MAX (1u << 20)
+
+static uint8_t chunk[CELLAR_CHUNK_MAX];
+
+void cellar_output_init(struct cellar_output *output)
+{
+    *output = (struct cellar_output){.fds = {-1, -1}};
+}
+
+void cellar_output_close(struct cellar_output *output)
+{
+    for (int i = 0; i < 2; i++) {
+        if (output->fds[i] >= 0)
+            close(output->fds[i]);
+        output->fds[i] = -1;
+        output->maybe[i] = false;
+    }
+}
+
+void cellar_output_open(struct cellar_output *output, int out, int err)
+{
+    cellar_output_close(output);
+    cellar_output_idle(output);
+    output->fds[0] = out;
+    output->fds[1] = err;
+    output->mode = CELLAR_OUTPUT_TAILED;
+    output->tail_len = 0;
+}
+
+void cellar_output_idle(struct cellar_output *output)
+{
+    output->mode = CELLAR_OUTPUT_DISCARDED;
+    output->cell = 0;
+    output->left = 0;
+    output->stalled = 0;
+    output->discarded = 0;
+    for (int i = 0; i < 2; i++) {
+        output->dropped[i] = 0;
+        output->drain[i] = 0;
+    }
+}
+
+/* --------------------------------------------------------------- reading -- */
+
+static void keep_tail(struct cellar_output *output, const uint8_t *bytes,
+                      size_t len)
+{
+    if (len > CELLAR_OUTPUT_TAIL) {
+        bytes += len - CELLAR_OUTPUT_TAIL;
+        len = CELLAR_OUTPUT_TAIL;
+    }
+    size_t over = output->tail_len + len > CELLAR_OUTPUT_TAIL
+                      ? output->tail_len + len - CELLAR_OUTPUT_TAIL
+                      : 0;
+    memmove(output->tail, output->tail + over, output->tail_len - over);
+    memcpy(output->tail + output->tail_len - over, bytes, len);
+    output->tail_len += len - over;
+}
+
+static void post(struct cellar_output *output, struct cellar_wire *wire,
+                 int which, size_t len)
+{
+    size_t sent = len < output->left ? len : (size_t)output->left;
+    struct cellar_message msg = {.type = CELLAR_MSG_OUTPUT,
+                                 .cell = output->cell};
+    msg.u.output.stream = (uint64_t)which + 1;
+    msg.u.output.data = (struct cellar_bytes){chunk, sent};
+    if (sent > 0 && cellar_wire_post(wire, &msg) != CELLAR_OK)
+        sent = 0;
+    output->left -= sent;
+    output->dropped[which] += len - sent;
+}
+
+static void deal_with(struct cellar_output *output, struct cellar_wire *wire,
+                      int which, size_t len)
+{
+    switch (output->mode) {
+    case CELLAR_OUTPUT_TAILED:
+        if (which == 1)
+            keep_tail(output, chunk, len);
+        break;
+    case CELLAR_OUTPUT_DISCARDED:
+        output->discarded += len;
+        break;
+    case CELLAR_OUTPUT_SENT:
+        post(output, wire, which, len);
+        break;
+    }
+}
+
+/* A short read has emptied the pipe: one system call less than to read until
+ * EAGAIN. Returns what was read. */
+static size_t read_pipe(struct cellar_output *output, int which, size_t max)
+{
+    output->maybe[which] = false;
+    if (output->fds[which] < 0)
+        return 0;
+    ssize_t n = read(output->fds[which], chunk, max);
+    output->maybe[which] = n == (ssize_t)max;
+    if (n > 0)
+        return (size_t)n;
+    if (n == 0 || errno != EAGAIN) {
+        close(output->fds[which]);
+        output->fds[which] = -1;
+    }
+    return 0;
+}
+
+static bool blocked(const struct cellar_output *output,
+                    const struct cellar_wire *wire)
+{
+    return output->mode == CELLAR_OUTPUT_SENT && output->left > 0 &&
+           cellar_ring_output_room(&wire->ring) < ROOM_MIN + MESSAGE_BYTES;
+}
+
+/* How much may be read: 0 while the writers have to wait. */
+static size_t allowance(struct cellar_output *output,
+                        const struct cellar_wire *wire, uint64_t now)
+{
+    if (blocked(output, wire)) {
+        output->stalled = output->stalled > 0 ? output->stalled : now;
+        output->oldest = wire->ring.first;
+        return 0;
+    }
+    size_t room = cellar_ring_output_room(&wire->ring);
+    bool sends = output->mode == CELLAR_OUTPUT_SENT && output->left > 0;
+    return !sends || room > sizeof(chunk) + MESSAGE_BYTES
+               ? sizeof(chunk)
+               : room - MESSAGE_BYTES;
+}
+
+void cellar_output_read(struct cellar_output *output, struct cellar_wire *wire,
+                        int which, uint64_t now)
+{
+    output->maybe[which] = true;
+    size_t max = allowance(output, wire, now);
+    if (max > 0)
+        deal_with(output, wire, which, read_pipe(output, which, max));
+}
+
+bool cellar_output_wants(const struct cellar_output *output,
+                         const struct cellar_wire *wire)
+{
+    if (output->mode == CELLAR_OUTPUT_DISCARDED)
+        return output->discarded < DISCARD_MAX;
+    return output->stalled == 0 || !blocked(output, wire);
+}
+
+/* A host that has stopped loses the rest of this cell's output: nothing of it
+ * may follow a gap. */
+void cellar_output_tick(struct cellar_output *output,
+                        const struct cellar_wire *wire, uint64_t now)
+{
+    if (output->stalled == 0)
+        return;
+    if (wire->ring.first != output->oldest) {
+        output->oldest = wire->ring.first;
+        output->stalled = now;
+    }
+    if (!blocked(output, wire)) {
+        output->stalled = 0;
+    } else if (now - output->stalled >= CELLAR_OUTPUT_STALL_US) {
+        output->left = 0;
+        output->stalled = 0;
+    }
+}
+
+uint64_t cellar_output_due(const struct cellar_output *output)
+{
+    return output->stalled > 0 ? output->stalled + CELLAR_OUTPUT_STALL_US : 0;
+}
+
+/* ------------------------------------------------------------------ cells --
+ */
+
+void cellar_output_begin(struct cellar_output *output, uint64_t cell,
+                         uint64_t max)
+{
+    bool muted = output->discarded >= DISCARD_MAX;
+    for (int i = 0; i < 2; i++) {
+        size_t gone = 0;
+        output->maybe[i] |= muted;
+        while (output->maybe[i] && gone < CELLAR_OUTPUT_PIPE_BYTES)
+            gone += read_pipe(output, i, sizeof(chunk));
+    }
+    cellar_output_idle(output);
+    output->mode = CELLAR_OUTPUT_SENT;
+    output->cell = cell;
+    output->left = max;
+}
+
+void cellar_output_end(struct cellar_output *output, bool unsure)
+{
+    for (int i = 0; i < 2; i++)
+        output->drain[i] =
+            unsure || output->maybe[i] ? CELLAR_OUTPUT_PIPE_BYTES : 0;
+}
+
+/* All that a pipe held when the cell ended is within the first bytes of a
+ * pipe's size; a process left behind that writes on gets no further. */
+static bool drain_one(struct cellar_output *output, struct cellar_wire *wire,
+                      int which, uint64_t now)
+{
+    while (output->drain[which] > 0) {
+        size_t max = allowance(output, wire, now);
+        if (max == 0)
+            return false;
+        if (max > output->drain[which])
+            max = (size_t)output->drain[which];
+        size_t n = read_pipe(output, which, max);
+        deal_with(output, wire, which, n);
+        output->drain[which] -= n;
+        if (!output->maybe[which])
+            output->drain[which] = 0;
+    }
+    return true;
+}
+
+bool cellar_output_drained(struct cellar_output *output,
+                           struct cellar_wire *wire, uint64_t now)
+{
+    return drain_one(output, wire, 0, now) && drain_one(output, wire, 1, now);
+}
+
+struct cellar_bytes cellar_output_tail(struct cellar_output *output)
+{
+    for (size_t i = 0; i < output->tail_len; i++) {
+        unsigned char c = (unsigned char)output->tail[i];
+        if ((c < ' ' && c != '\n') || c == 0x7f)
+            output->tail[i] = '?';
+    }
+    return (struct cellar_bytes){(const uint8_t *)output->tail,
+                                 output->tail_len};
+}

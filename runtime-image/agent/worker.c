@@ -1,0 +1,253 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "output.h"
+#include "proto/record.h"
+
+/* Nothing the kernel can kill takes longer to die, even under a fork bomb on
+ * a busy machine; what does hangs in the kernel, and the session with it. */
+#define KILL_ROUNDS_MAX 5000
+#define KILL_ROUND_NS   1000000
+
+/* Directories beyond the launcher's own three arguments. */
+#define DIRS_MAX 32
+
+#define CODE_HEADER_BYTES (CELLAR_RECORD_HEADER_BYTES + 8)
+
+extern char **environ;
+
+/* Both ends of what connects agent and worker, while a worker is born. */
+struct ends {
+    int control[2];
+    int out[2];
+    int err[2];
+};
+
+void cellar_worker_init(struct cellar_worker *worker)
+{
+    *worker = (struct cellar_worker){.control = -1, .out = -1, .err = -1};
+    cellar_buf_init(&worker->todo, CELLAR_CODE_MAX + CODE_HEADER_BYTES);
+}
+
+static void close_end(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void cellar_worker_close(struct cellar_worker *worker)
+{
+    close_end(&worker->control);
+    close_end(&worker->out);
+    close_end(&worker->err);
+    cellar_buf_reset(&worker->todo);
+    worker->ready = false;
+}
+
+/* ----------------------------------------------------------------- birth -- */
+
+static void close_ends(struct ends *ends)
+{
+    for (int i = 0; i < 2; i++) {
+        close_end(&ends->control[i]);
+        close_end(&ends->out[i]);
+        close_end(&ends->err[i]);
+    }
+}
+
+/* Ours never blocks; the worker's stays as programs expect their stdout. A
+ * larger pipe is a wish: the user's quota may refuse it. */
+static bool make_pipe(int fds[2])
+{
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return false;
+    (void)fcntl(fds[0], F_SETPIPE_SZ, CELLAR_OUTPUT_PIPE_BYTES);
+    return fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0;
+}
+
+static bool make_ends(struct ends *ends)
+{
+    *ends = (struct ends){{-1, -1}, {-1, -1}, {-1, -1}};
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends->control) ==
+               0 &&
+           fcntl(ends->control[0], F_SETFL, O_NONBLOCK) == 0 &&
+           make_pipe(ends->out) && make_pipe(ends->err);
+}
+
+/* The agent has fds 0 to 2 open, so the ends are above and no target of a
+ * dup2 is the source of a later one but for the last, which is safe. */
+static int describe(posix_spawn_file_actions_t *files, posix_spawnattr_t *attr,
+                    const struct ends *ends)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    int rc =
+        posix_spawn_file_actions_addopen(files, 0, "/dev/null", O_RDONLY, 0);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_adddup2(files, ends->out[1], 1);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_adddup2(files, ends->err[1], 2);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_adddup2(files, ends->control[1],
+                                              CELLAR_RECORD_FD);
+    if (rc == 0)
+        rc = posix_spawnattr_setsigmask(attr, &none);
+    if (rc == 0)
+        rc = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK);
+    return rc;
+}
+
+static int spawn(pid_t *pid, const struct ends *ends, char *const *argv)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attr;
+    int rc = posix_spawn_file_actions_init(&files);
+    if (rc != 0)
+        return rc;
+    rc = posix_spawnattr_init(&attr);
+    if (rc == 0) {
+        rc = describe(&files, &attr, ends);
+        if (rc == 0)
+            rc = posix_spawn(pid, argv[0], &files, &attr, argv, environ);
+        posix_spawnattr_destroy(&attr);
+    }
+    posix_spawn_file_actions_destroy(&files);
+    return rc;
+}
+
+static int launch(pid_t *pid, const struct ends *ends,
+                  const struct cellar_msg_hello *hello, char *const *dirs)
+{
+    static char path[] = CELLAR_LAUNCHER_PATH;
+    char limits[3][24];
+    char *argv[1 + 3 + DIRS_MAX + 1] = {path, limits[0], limits[1], limits[2]};
+    const uint64_t values[3] = {hello->nproc, hello->nofile, hello->fsize};
+    for (int i = 0; i < 3; i++)
+        snprintf(limits[i], sizeof(limits[i]), "%" PRIu64, values[i]);
+    for (size_t i = 0; dirs[i]; i++) {
+        if (i == DIRS_MAX)
+            return E2BIG;
+        argv[4 + i] = dirs[i];
+    }
+    return spawn(pid, ends, argv);
+}
+
+enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
+                                     const struct cellar_msg_hello *hello,
+                                     char *const *dirs)
+{
+    struct ends ends;
+    cellar_worker_close(worker);
+    int rc = make_ends(&ends) ? 0 : errno;
+    if (rc == 0)
+        rc = launch(&worker->pid, &ends, hello, dirs);
+    if (rc == 0) {
+        worker->control = ends.control[0];
+        worker->out = ends.out[0];
+        worker->err = ends.err[0];
+        ends.control[0] = ends.out[0] = ends.err[0] = -1;
+    }
+    close_ends(&ends);
+    errno = rc;
+    return rc == 0 ? CELLAR_OK : CELLAR_E_SYS;
+}
+
+/* ---------------------------------------------------------------- speech -- */
+
+enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
+                                         uint64_t cell,
+                                         const struct cellar_buf *code)
+{
+    uint8_t header[CODE_HEADER_BYTES];
+    size_t len = cellar_buf_len(code);
+    for (int i = 0; i < 4; i++)
+        header[i] = (uint8_t)((len + 8) >> (24 - 8 * i));
+    header[4] = CELLAR_RECORD_CODE;
+    for (int i = 0; i < 8; i++)
+        header[5 + i] = (uint8_t)(cell >> (56 - 8 * i));
+    enum cellar_code rc =
+        cellar_buf_append(&worker->todo, header, sizeof(header));
+    if (rc == CELLAR_OK)
+        rc = cellar_buf_append(&worker->todo, cellar_buf_peek(code), len);
+    return rc;
+}
+
+bool cellar_worker_flush(struct cellar_worker *worker)
+{
+    size_t len = cellar_buf_len(&worker->todo);
+    if (len == 0)
+        return true;
+    ssize_t n = send(worker->control, cellar_buf_peek(&worker->todo), len,
+                     MSG_NOSIGNAL);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR;
+    cellar_buf_consume(&worker->todo, (size_t)n);
+    if (cellar_buf_len(&worker->todo) == 0)
+        cellar_buf_reset(&worker->todo);
+    return true;
+}
+
+void cellar_worker_hang_up(struct cellar_worker *worker)
+{
+    close_end(&worker->control);
+    cellar_buf_reset(&worker->todo);
+}
+
+void cellar_worker_interrupt(const struct cellar_worker *worker)
+{
+    if (worker->pid > 0)
+        kill(worker->pid, SIGINT);
+}
+
+/* ----------------------------------------------------------------- death -- */
+
+bool cellar_worker_reap(struct cellar_worker *worker, int *status,
+                        struct rusage *used)
+{
+    bool found = false;
+    int one = 0;
+    struct rusage its = {0};
+    pid_t pid = wait4(-1, &one, WNOHANG, &its);
+    while (pid > 0) {
+        if (pid == worker->pid) {
+            found = true;
+            worker->pid = 0;
+            *status = one;
+            *used = its;
+        }
+        pid = wait4(-1, &one, WNOHANG, &its);
+    }
+    return found;
+}
+
+bool cellar_worker_kill_all(struct cellar_worker *worker)
+{
+    const struct timespec pause = {.tv_nsec = KILL_ROUND_NS};
+    for (int round = 0; round < KILL_ROUNDS_MAX; round++) {
+        kill(-1, SIGKILL);
+        pid_t pid = 0;
+        do
+            pid = waitpid(-1, NULL, WNOHANG);
+        while (pid > 0);
+        if (pid < 0 && errno == ECHILD) {
+            worker->pid = 0;
+            return true;
+        }
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}

@@ -1,0 +1,79 @@
+#include <errno.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "launcher.h"
+#include "policy.h"
+
+struct rule {
+    const char *name;
+    int syscall;
+    int error;
+    unsigned count; /* of conditions; 0: always */
+    struct scmp_arg_cmp conditions[2];
+};
+
+/* The conditions of policy.h. An int argument is the low half of a register,
+ * and the kernel ignores the other: so does the comparison, or 1 could be
+ * written as 0x100000001 and pass. Where a comparison takes in the whole
+ * register (OVER, NOT) such a number is refused. */
+#define LOW    0xffffffffull
+#define ALWAYS .count = 0
+#define IS(arg, n)                                                             \
+    .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, LOW, n)}
+#define HAS(arg, bit)                                                          \
+    .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, bit, bit)}
+#define LACKS(arg, bit)                                                        \
+    .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, bit, 0)}
+#define MASKED(arg, mask, n)                                                   \
+    .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, mask, n)}
+#define NOT(arg, n)  .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_NE, n)}
+#define OVER(arg, n) .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_GT, n)}
+#define IS_NOT(arg, n, other, m)                                               \
+    .count = 2, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, LOW, n),    \
+                               SCMP_CMP64(other, SCMP_CMP_NE, m)}
+
+static const struct rule rules[] = {
+#define CELLAR_POLICY_RULE(name, condition, error, why)                        \
+    {#name, SCMP_SYS(name), error, condition},
+    CELLAR_POLICY_MAP(CELLAR_POLICY_RULE)
+#undef CELLAR_POLICY_RULE
+};
+
+static noreturn void die(const char *what, int rc)
+{
+    cellar_launcher_die(CELLAR_BOOT_SANDBOX, "seccomp: %s: %s", what,
+                        strerror(-rc));
+}
+
+static void add(scmp_filter_ctx filter, const struct rule *rule)
+{
+    int rc =
+        seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(rule->error),
+                               rule->syscall, rule->count, rule->conditions);
+    if (rc != 0)
+        die(rule->name, rc);
+}
+
+int cellar_filter_apply(void)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    if (!filter)
+        die("a filter", -ENOMEM);
+    /* Another architecture's numbers mean other calls. */
+    int rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
+                              SCMP_ACT_KILL_PROCESS);
+    if (rc == 0)
+        rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    if (rc != 0)
+        die("its attributes", rc);
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+        add(filter, &rules[i]);
+    rc = seccomp_load(filter);
+    if (rc != 0)
+        die("loading it", rc);
+    seccomp_release(filter);
+    return prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
+}

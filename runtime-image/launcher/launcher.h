@@ -1,0 +1,50 @@
+/*
+ * The launcher: makes of a fresh process the worker. The agent starts it with
+ * exec, so it holds no secret; it takes away what the worker must not have, in
+ * an order that matters, tells the agent what is in force, and execs Python:
+ *
+ *     launcher NPROC NOFILE FSIZE [DIR...]
+ *
+ * with /dev/null, two pipes and the control socket as fds 0 to 3. The limits
+ * are decimal, 0 leaves one as the container has it; the worker may write
+ * below each DIR, as below /tmp and /dev/shm. It fails closed: whatever could
+ * not be done ends it with a status of enum cellar_boot_status and one line
+ * on stderr.
+ */
+#ifndef CELLAR_LAUNCHER_LAUNCHER_H
+#define CELLAR_LAUNCHER_LAUNCHER_H
+
+#include <stdnoreturn.h>
+
+#include "proto/record.h"
+
+/* Prints "cellar-launcher: ..." and ends. */
+noreturn void cellar_launcher_die(enum cellar_boot_status status,
+                                  const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* --- limits.c --- */
+/* Resource limits, and the first place in the queue of the kernel's OOM
+ * killer. `args` are the three numbers. */
+void cellar_limits_apply(char *const args[3]);
+
+/* --- landlock.c --- */
+/* From now on this process writes only below /tmp, /dev/shm and `dirs` (ends
+ * with NULL) and to the harmless devices, and signals none but its own
+ * children. Returns Landlock's ABI; 0 where the kernel has none, which the
+ * host is told and decides on. */
+int cellar_landlock_apply(char *const *dirs);
+
+/* --- filter.c --- */
+/* Loads policy.h. Returns the mode the kernel reports: 2. */
+int cellar_filter_apply(void);
+
+/* --- python.c --- */
+/* The absolute path of the python3 that PATH finds; ends the launcher when
+ * there is none or when it is built on musl. Static. */
+const char *cellar_python_find(const char *path);
+
+/* Execs it on the worker's bootstrap with a clean environment. */
+noreturn void cellar_python_exec(const char *python, const char *path);
+
+#endif

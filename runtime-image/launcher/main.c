@@ -1,0 +1,64 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "launcher.h"
+
+#define DEFAULT_PATH                                                           \
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+noreturn void cellar_launcher_die(enum cellar_boot_status status,
+                                  const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    dprintf(STDERR_FILENO, "cellar-launcher: %s\n", line);
+    exit((int)status);
+}
+
+/* Sent after everything is in force and before any of Python runs, so that
+ * nothing but the launcher can be the first to speak. */
+static void tell_agent(int landlock_abi, int seccomp)
+{
+    const unsigned char record[] = {0,
+                                    0,
+                                    0,
+                                    2,
+                                    CELLAR_RECORD_SANDBOX,
+                                    (unsigned char)landlock_abi,
+                                    (unsigned char)seccomp};
+    if (send(CELLAR_RECORD_FD, record, sizeof(record), MSG_NOSIGNAL) !=
+        (ssize_t)sizeof(record))
+        cellar_launcher_die(CELLAR_BOOT_SANDBOX,
+                            "the control socket (fd %d) doesn't take a "
+                            "record: %m",
+                            CELLAR_RECORD_FD);
+}
+
+/* The order: limits and the OOM score write below /proc, which Landlock ends;
+ * both Landlock and the filter need no_new_privs; the filter comes last, so
+ * that it need not allow what only the launcher does. */
+int main(int argc, char **argv)
+{
+    if (argc < 4)
+        cellar_launcher_die(CELLAR_BOOT_SANDBOX,
+                            "usage: launcher NPROC NOFILE FSIZE [DIR...]");
+    const char *path = getenv("PATH");
+    path = path && *path ? path : DEFAULT_PATH;
+    setsid();
+    cellar_limits_apply(argv + 1);
+    const char *python = cellar_python_find(path);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        cellar_launcher_die(CELLAR_BOOT_SANDBOX, "no_new_privs: %m");
+    int landlock_abi = cellar_landlock_apply(argv + 4);
+    int seccomp = cellar_filter_apply();
+    tell_agent(landlock_abi, seccomp);
+    cellar_python_exec(python, path);
+}

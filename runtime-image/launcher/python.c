@@ -1,0 +1,105 @@
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "launcher.h"
+
+#define BOOTSTRAP "/cellar/worker/boot.py"
+
+#define PATH_BYTES   4096
+#define HEADERS_MAX  64
+#define INTERP_BYTES 256
+
+static bool is_program(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+           access(path, X_OK) == 0;
+}
+
+/* Whether the program asks for musl's loader. What isn't an ELF file of this
+ * machine (a script that starts the real one) is left to exec. */
+static bool needs_musl(int fd)
+{
+    Elf64_Ehdr head;
+    Elf64_Phdr part;
+    char loader[INTERP_BYTES];
+    if (pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
+        memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 ||
+        head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_phnum > HEADERS_MAX)
+        return false;
+    for (int i = 0; i < head.e_phnum; i++) {
+        off_t at = (off_t)(head.e_phoff + (size_t)i * sizeof(part));
+        if (pread(fd, &part, sizeof(part), at) != (ssize_t)sizeof(part))
+            return false;
+        if (part.p_type != PT_INTERP)
+            continue;
+        ssize_t n = pread(fd, loader, sizeof(loader) - 1, (off_t)part.p_offset);
+        loader[n > 0 ? n : 0] = '\0';
+        return strstr(loader, "ld-musl") != NULL;
+    }
+    return false;
+}
+
+static void refuse_musl(const char *python)
+{
+    int fd = open(python, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (needs_musl(fd))
+        cellar_launcher_die(CELLAR_BOOT_MUSL,
+                            "%s is built on musl; Cellar needs a Python on "
+                            "glibc, such as Debian's",
+                            python);
+    close(fd);
+}
+
+/* Relative entries of PATH would be looked up below the worker's own /tmp. */
+const char *cellar_python_find(const char *path)
+{
+    static char found[PATH_BYTES];
+    for (const char *at = path; *at;) {
+        size_t len = strcspn(at, ":");
+        int n = snprintf(found, sizeof(found), "%.*s/python3", (int)len, at);
+        if (*at == '/' && n > 0 && (size_t)n < sizeof(found) &&
+            is_program(found)) {
+            refuse_musl(found);
+            return found;
+        }
+        at += len + (at[len] == ':');
+    }
+    cellar_launcher_die(CELLAR_BOOT_NO_PYTHON,
+                        "there is no python3 in the image's PATH (%s)", path);
+}
+
+/* -I: neither the environment, nor the user's site-packages, nor a file that a
+ * cell left in the working directory has a say in how Python starts. */
+noreturn void cellar_python_exec(const char *python, const char *path)
+{
+    static char path_entry[PATH_BYTES + 8];
+    static char zone_entry[128];
+    const char *zone = getenv("TZ");
+    snprintf(path_entry, sizeof(path_entry), "PATH=%s", path);
+    snprintf(zone_entry, sizeof(zone_entry), "TZ=%s", zone ? zone : "");
+    const char *const argv[] = {"python3", "-I", "-X", "utf8", BOOTSTRAP, NULL};
+    const char *const env[] = {path_entry,
+                               "HOME=/tmp",
+                               "USER=cellar",
+                               "LOGNAME=cellar",
+                               "LANG=C.UTF-8",
+                               "TERM=dumb",
+                               "MPLBACKEND=Agg",
+                               "MPLCONFIGDIR=/tmp/.matplotlib",
+                               zone ? zone_entry : NULL,
+                               NULL};
+    if (chdir("/tmp") != 0)
+        cellar_launcher_die(CELLAR_BOOT_SANDBOX, "/tmp: %m");
+    execve(python, (char *const *)argv, (char *const *)env);
+    cellar_launcher_die(CELLAR_BOOT_NO_PYTHON, "%s does not start: %m", python);
+}
