@@ -1,0 +1,409 @@
+/* Containers from outside: remove, list, diagnose. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "docker_private.h"
+
+/* -------------------------------------------------------------- remove -- */
+
+struct removal {
+    struct docker_op op; /* first */
+    char id[CELLAR_CONTAINER_ID_MAX + 1];
+    cellar_engine_done_fn *done;
+    void *user;
+};
+
+static void destroy_op(struct docker_op *op)
+{
+    free(op);
+}
+
+static void end_removal(struct docker_op *op, const struct cellar_error *err)
+{
+    struct removal removal = *(struct removal *)op;
+    docker_op_free(op);
+    removal.done(removal.user, err);
+}
+
+static void on_gone(struct docker_op *op, const struct docker_reply *r)
+{
+    struct cellar_error err;
+    if (r->status == 200 || r->status == 404) {
+        end_removal(op, NULL);
+        return;
+    }
+    docker_fail_reply(&err, CELLAR_E_ENGINE, "removing the container", r);
+    end_removal(op, &err);
+}
+
+/* A container that removes itself when it ends (AutoRemove) may be at it: its
+ * name is free only when that is done. */
+static void await_gone(struct docker_op *op)
+{
+    struct cellar_error err;
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {
+        .method = "POST", .path = path, .deadline_ms = DOCKER_REMOVE_MS};
+    if (docker_path(path, &err, "/containers/%s/wait?condition=removed",
+                    ((struct removal *)op)->id))
+        end_removal(op, &err);
+    else
+        docker_op_next(op, &ask, on_gone);
+}
+
+static void on_removed(struct docker_op *op, const struct docker_reply *r)
+{
+    if (r->status == 409)
+        await_gone(op);
+    else if (r->status == 204)
+        end_removal(op, NULL);
+    else
+        on_gone(op, r);
+}
+
+static enum cellar_code ask_removal(struct docker_op *op,
+                                    struct cellar_error *err)
+{
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {
+        .method = "DELETE", .path = path, .deadline_ms = DOCKER_REMOVE_MS};
+    enum cellar_code code = docker_path(path, err, "/containers/%s?force=1&v=1",
+                                        ((struct removal *)op)->id);
+    return code ? code : docker_op_send(op, &ask, on_removed, err);
+}
+
+enum cellar_code docker_remove(struct cellar_engine *engine, const char *id,
+                               cellar_engine_done_fn *done, void *user,
+                               struct cellar_error *err)
+{
+    enum cellar_code code = docker_check_id(id, err);
+    if (code)
+        return code;
+    struct removal *removal = calloc(1, sizeof(*removal));
+    if (!removal)
+        return cellar_fail(err, CELLAR_E_NOMEM, "remove: out of memory");
+    removal->op.failed = end_removal;
+    removal->op.destroy = destroy_op;
+    removal->done = done;
+    removal->user = user;
+    snprintf(removal->id, sizeof(removal->id), "%s", id);
+    return docker_op_begin((struct docker *)engine, &removal->op, ask_removal,
+                           err);
+}
+
+/* ---------------------------------------------------------------- list -- */
+
+struct listing {
+    struct docker_op op; /* first */
+    cellar_engine_each_fn *each;
+    cellar_engine_done_fn *done;
+    void *user;
+};
+
+static void end_listing(struct docker_op *op, const struct cellar_error *err)
+{
+    struct listing listing = *(struct listing *)op;
+    docker_op_free(op);
+    listing.done(listing.user, err);
+}
+
+static uint32_t uid_of(const char *label)
+{
+    char *end = NULL;
+    unsigned long uid = strtoul(label, &end, 10);
+    return end == label || *end || uid > UINT32_MAX ? 0 : (uint32_t)uid;
+}
+
+static const char *label(const json_t *row, const char *name)
+{
+    const char *value = json_string_value(
+        json_object_get(json_object_get(row, "Labels"), name));
+    return value ? value : "";
+}
+
+static void give_row(const struct listing *listing, const json_t *row)
+{
+    const char *id = docker_string(row, "Id");
+    if (docker_check_id(id, NULL))
+        return; /* nothing could be done with it */
+    json_int_t created = json_integer_value(json_object_get(row, "Created"));
+    struct cellar_container container = {
+        .id = id,
+        .session = label(row, CELLAR_LABEL_SESSION),
+        .owner = label(row, CELLAR_LABEL_OWNER),
+        .uid = uid_of(label(row, CELLAR_LABEL_UID)),
+        .image = docker_string(row, "Image"),
+        .state = docker_string(row, "State"),
+        .created = created > 0 ? (uint64_t)created : 0,
+    };
+    listing->each(listing->user, &container);
+}
+
+static void on_list(struct docker_op *op, const struct docker_reply *r)
+{
+    struct cellar_error err;
+    if (r->status != 200) {
+        docker_fail_reply(&err, CELLAR_E_ENGINE, "listing containers", r);
+        end_listing(op, &err);
+        return;
+    }
+    json_t *rows = json_loadb(r->body, r->len, 0, NULL);
+    bool fits = json_is_array(rows);
+    size_t i = 0;
+    json_t *row = NULL;
+    json_array_foreach(rows, i, row) give_row((struct listing *)op, row);
+    json_decref(rows);
+    if (!fits)
+        cellar_fail(&err, CELLAR_E_ENGINE,
+                    "listing containers: the engine's answer is no list");
+    end_listing(op, fits ? NULL : &err);
+}
+
+static enum cellar_code ask_list(struct docker_op *op, struct cellar_error *err)
+{
+    CELLAR_AUTO_FREE char *filter =
+        docker_escape("{\"label\":[\"" CELLAR_LABEL_VERSION "\"]}");
+    if (!filter)
+        return cellar_fail(err, CELLAR_E_NOMEM, "list: out of memory");
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {
+        .method = "GET", .path = path, .reply_max = DOCKER_LIST_MAX};
+    enum cellar_code code =
+        docker_path(path, err, "/containers/json?all=1&filters=%s", filter);
+    return code ? code : docker_op_send(op, &ask, on_list, err);
+}
+
+enum cellar_code docker_list(struct cellar_engine *engine,
+                             cellar_engine_each_fn *each,
+                             cellar_engine_done_fn *done, void *user,
+                             struct cellar_error *err)
+{
+    struct listing *listing = calloc(1, sizeof(*listing));
+    if (!listing)
+        return cellar_fail(err, CELLAR_E_NOMEM, "list: out of memory");
+    listing->op.failed = end_listing;
+    listing->op.destroy = destroy_op;
+    listing->each = each;
+    listing->done = done;
+    listing->user = user;
+    return docker_op_begin((struct docker *)engine, &listing->op, ask_list,
+                           err);
+}
+
+/* ------------------------------------------------------------ diagnose -- */
+
+/* Events of one container that is gone: a handful of lines. */
+#define EVENT_BYTES_MAX (256u << 10)
+#define EVENT_MS        2000
+
+struct diagnosis {
+    struct docker_op op; /* first */
+    char id[CELLAR_CONTAINER_ID_MAX + 1];
+    cellar_engine_reason_fn *done;
+    void *user;
+};
+
+/* What became of a container, from its description or from the engine's
+ * events. */
+struct fate {
+    bool oom;
+    bool killed;   /* somebody asked the engine to */
+    bool died;     /* `exit_code` is known */
+    int exit_code; /* above 128: ended by a signal */
+    uint64_t memory_bytes;
+    char error[160]; /* the engine's own words */
+};
+
+static void end_diagnosis(struct docker_op *op, const char *reason, bool oom)
+{
+    struct diagnosis diagnosis = *(struct diagnosis *)op;
+    docker_op_free(op);
+    diagnosis.done(diagnosis.user, reason, oom);
+}
+
+static void fail_diagnosis(struct docker_op *op, const struct cellar_error *err)
+{
+    char reason[CELLAR_ERROR_MSG_MAX];
+    snprintf(reason, sizeof(reason), "%s", err->msg);
+    end_diagnosis(op, reason, false);
+}
+
+static void tell_exit(const struct fate *fate, char *text, size_t size)
+{
+    if (fate->exit_code > 128 && fate->exit_code < 192)
+        snprintf(text, size, "its agent was killed by signal %d",
+                 fate->exit_code - 128);
+    else
+        snprintf(text, size, "its agent exited with status %d",
+                 fate->exit_code);
+}
+
+static void tell_fate(const struct fate *fate, const char *otherwise,
+                      char *text, size_t size)
+{
+    char exit_text[64];
+    tell_exit(fate, exit_text, sizeof(exit_text));
+    if (fate->oom && fate->memory_bytes)
+        snprintf(text, size,
+                 "the kernel's OOM killer ended the container: its memory is "
+                 "limited to %" PRIu64 " MiB",
+                 fate->memory_bytes >> 20);
+    else if (fate->oom)
+        snprintf(text, size, "the kernel's OOM killer ended the container");
+    else if (fate->killed)
+        snprintf(text, size, "the container was killed from outside");
+    else if (fate->died)
+        snprintf(text, size, "the container ended: %s%s%s", exit_text,
+                 *fate->error ? ": " : "", fate->error);
+    else
+        snprintf(text, size, "%s", otherwise);
+}
+
+/* ---- from events, when the container is gone */
+
+static void add_event(struct fate *fate, const json_t *event)
+{
+    const char *action = docker_string(event, "Action");
+    json_t *attributes = cellar_json_at(event, "Actor.Attributes");
+    const char *code = docker_string(attributes, "exitCode");
+    if (strcmp(action, "oom") == 0)
+        fate->oom = true;
+    if (strcmp(action, "kill") == 0)
+        fate->killed = true;
+    if (strcmp(action, "die") == 0 && *code) {
+        fate->died = true;
+        fate->exit_code = (int)strtol(code, NULL, 10);
+    }
+}
+
+/* An OOM kill of some process is no reason if the agent lived on and was
+ * removed later: then the removal's kill comes after. */
+static void settle_events(struct fate *fate)
+{
+    if (fate->killed && fate->oom)
+        fate->oom = false;
+}
+
+static void on_events(struct docker_op *op, const struct docker_reply *r)
+{
+    struct fate fate = {0};
+    const char *p = r->body;
+    const char *end = r->body + r->len;
+    while (r->status == 200 && p < end) {
+        const char *line_end = memchr(p, '\n', (size_t)(end - p));
+        size_t len = (size_t)((line_end ? line_end : end) - p);
+        json_t *event = json_loadb(p, len, 0, NULL);
+        add_event(&fate, event);
+        json_decref(event);
+        p += len + 1;
+    }
+    settle_events(&fate);
+    char reason[256];
+    tell_fate(&fate, "the container was removed from outside", reason,
+              sizeof(reason));
+    end_diagnosis(op, reason, fate.oom);
+}
+
+/* Until now: for an end in the future the engine would wait. */
+static void ask_events(struct docker_op *op)
+{
+    const struct diagnosis *diagnosis = (struct diagnosis *)op;
+    struct cellar_error err;
+    char filter[CELLAR_CONTAINER_ID_MAX + 32];
+    snprintf(filter, sizeof(filter), "{\"container\":[\"%s\"]}", diagnosis->id);
+    CELLAR_AUTO_FREE char *escaped = docker_escape(filter);
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {.method = "GET",
+                             .path = path,
+                             .deadline_ms = EVENT_MS,
+                             .reply_max = EVENT_BYTES_MAX};
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    enum cellar_code code =
+        escaped ? docker_path(path, &err,
+                              "/events?since=%lld&until=%lld.%09ld&filters=%s",
+                              (long long)now.tv_sec - 24 * 60 * 60,
+                              (long long)now.tv_sec, now.tv_nsec, escaped)
+                : cellar_fail(&err, CELLAR_E_NOMEM, "events: out of memory");
+    if (code)
+        fail_diagnosis(op, &err);
+    else
+        docker_op_next(op, &ask, on_events);
+}
+
+/* ---- from its description */
+
+static void read_fate(struct fate *fate, const json_t *reply)
+{
+    const json_t *state = json_object_get(reply, "State");
+    json_int_t memory =
+        json_integer_value(cellar_json_at(reply, "HostConfig.Memory"));
+    fate->oom = json_is_true(json_object_get(state, "OOMKilled"));
+    fate->died = true;
+    fate->exit_code =
+        (int)json_integer_value(json_object_get(state, "ExitCode"));
+    fate->memory_bytes = memory > 0 ? (uint64_t)memory : 0;
+    snprintf(fate->error, sizeof(fate->error), "%s",
+             docker_string(state, "Error"));
+}
+
+static void on_described(struct docker_op *op, const struct docker_reply *r)
+{
+    struct fate fate = {0};
+    struct cellar_error err;
+    char reason[384];
+    if (r->status == 404) {
+        ask_events(op);
+        return;
+    }
+    if (r->status != 200) {
+        docker_fail_reply(&err, CELLAR_E_ENGINE, "asking for the container", r);
+        fail_diagnosis(op, &err);
+        return;
+    }
+    json_t *reply = json_loadb(r->body, r->len, 0, NULL);
+    if (json_is_true(cellar_json_at(reply, "State.Paused")))
+        snprintf(reason, sizeof(reason),
+                 "the container is paused: `docker unpause %.12s` wakes it",
+                 ((struct diagnosis *)op)->id);
+    else if (json_is_true(cellar_json_at(reply, "State.Running")))
+        snprintf(reason, sizeof(reason),
+                 "the container runs, but its agent does not answer");
+    else {
+        read_fate(&fate, reply);
+        tell_fate(&fate, "", reason, sizeof(reason));
+    }
+    json_decref(reply);
+    end_diagnosis(op, reason, fate.oom);
+}
+
+static enum cellar_code ask_description(struct docker_op *op,
+                                        struct cellar_error *err)
+{
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {.method = "GET", .path = path};
+    enum cellar_code code = docker_path(path, err, "/containers/%s/json",
+                                        ((struct diagnosis *)op)->id);
+    return code ? code : docker_op_send(op, &ask, on_described, err);
+}
+
+enum cellar_code docker_diagnose(struct cellar_engine *engine, const char *id,
+                                 cellar_engine_reason_fn *done, void *user,
+                                 struct cellar_error *err)
+{
+    enum cellar_code code = docker_check_id(id, err);
+    if (code)
+        return code;
+    struct diagnosis *diagnosis = calloc(1, sizeof(*diagnosis));
+    if (!diagnosis)
+        return cellar_fail(err, CELLAR_E_NOMEM, "diagnose: out of memory");
+    diagnosis->op.failed = fail_diagnosis;
+    diagnosis->op.destroy = destroy_op;
+    diagnosis->done = done;
+    diagnosis->user = user;
+    snprintf(diagnosis->id, sizeof(diagnosis->id), "%s", id);
+    return docker_op_begin((struct docker *)engine, &diagnosis->op,
+                           ask_description, err);
+}

@@ -1,0 +1,485 @@
+/* From a spec, or from a container's id, to its stream:
+ *
+ *     start:  image -> [pull -> image] -> create -> attach -> greeting -> run
+ *     attach: inspect -> attach
+ *
+ * Whatever fails, one undo closes the stream and removes what was created. */
+#include <stdio.h>
+#include <string.h>
+
+#include "../spec.h"
+#include "docker_private.h"
+
+struct start {
+    struct docker_op op; /* first */
+    struct cellar_spec spec;
+    struct cellar_docker_plan plan;
+    uint8_t *greeting;
+    size_t greeting_len;
+    bool pull; /* not tried yet */
+    char id[CELLAR_CONTAINER_ID_MAX + 1];
+    bool created; /* the container `id` is ours to undo */
+    bool undoing;
+    struct cellar_error reason; /* of the undo */
+    struct cellar_stream *stream;
+    struct cellar_stream_events events;
+    cellar_engine_started_fn *done;
+    void *user;
+};
+
+static struct start *start_of(struct docker_op *op)
+{
+    return (struct start *)op;
+}
+
+static void destroy_start(struct docker_op *op)
+{
+    struct start *start = start_of(op);
+    cellar_stream_close(start->stream);
+    cellar_docker_plan_done(&start->plan);
+    cellar_spec_done(&start->spec);
+    if (start->greeting) /* it holds the session's key */
+        explicit_bzero(start->greeting, start->greeting_len);
+    free(start->greeting);
+    free(start);
+}
+
+/* ------------------------------------------------------- ends and undo -- */
+
+static void succeed(struct start *start)
+{
+    char id[sizeof(start->id)];
+    memcpy(id, start->id, sizeof(id));
+    struct cellar_stream *stream = CELLAR_TAKE(start->stream);
+    cellar_engine_started_fn *done = start->done;
+    void *user = start->user;
+    docker_stream_release(stream);
+    docker_op_free(&start->op);
+    done(user, id, stream, NULL);
+}
+
+static void give_up(struct start *start)
+{
+    struct cellar_error reason = start->reason;
+    cellar_engine_started_fn *done = start->done;
+    void *user = start->user;
+    docker_op_free(&start->op);
+    done(user, NULL, NULL, &reason);
+}
+
+static void on_undone(struct docker_op *op, const struct docker_reply *r)
+{
+    (void)r;
+    give_up(start_of(op));
+}
+
+static void undo(struct docker_op *op, const struct cellar_error *err)
+{
+    struct start *start = start_of(op);
+    if (start->undoing) {
+        docker_log(op->docker, "container %.12s may be left: %s", start->id,
+                   err->msg);
+        give_up(start);
+        return;
+    }
+    start->undoing = true;
+    start->reason = *err;
+    /* Before the removal: see docker_stream.c. */
+    cellar_stream_close(CELLAR_TAKE(start->stream));
+    cellar_http_cancel(CELLAR_TAKE(op->call));
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {
+        .method = "DELETE", .path = path, .deadline_ms = DOCKER_REMOVE_MS};
+    if (!start->created ||
+        docker_path(path, NULL, "/containers/%s?force=1&v=1", start->id))
+        give_up(start);
+    else
+        docker_op_next(op, &ask, on_undone);
+}
+
+/* What an engine says when a start fails for a reason a user can cure. */
+static const struct cure {
+    const char *words;
+    enum cellar_code code;
+    const char *text;
+} cures[] = {
+    {"\"/cellar/agent\"", CELLAR_E_IMAGE,
+     "the image has no /cellar: add `COPY --from=cellar-runtime:slim /cellar "
+     "/cellar` to its Dockerfile"},
+    {"invalid runtime name", CELLAR_E_USAGE,
+     "the engine has no OCI runtime of this name: `docker info` lists what it "
+     "has"},
+    {"nknown runtime specified", CELLAR_E_USAGE,
+     "the engine has no OCI runtime of this name: `docker info` lists what it "
+     "has"},
+    {"bind source path does not exist", CELLAR_E_USAGE,
+     "a mount's folder does not exist on the engine's machine"},
+    {"seccomp is not enabled", CELLAR_E_ENGINE,
+     "the engine's machine cannot enforce \"seccomp\": its kernel or its OCI "
+     "runtime was built without it"},
+};
+
+static void fail_start(struct start *start, const char *context,
+                       const struct docker_reply *r)
+{
+    struct cellar_error err;
+    docker_fail_reply(&err, CELLAR_E_ENGINE, context, r);
+    for (size_t i = 0; i < sizeof(cures) / sizeof(*cures); i++) {
+        if (!strstr(r->body, cures[i].words) &&
+            !strstr(err.msg, cures[i].words))
+            continue;
+        char said[200];
+        docker_reply_words(r->body, said, sizeof(said));
+        cellar_fail(&err, cures[i].code, "%s (the engine says: %s)",
+                    cures[i].text, said);
+        break;
+    }
+    undo(&start->op, &err);
+}
+
+/* -------------------------------------------------------------- stream -- */
+
+static void on_running(struct docker_op *op, const struct docker_reply *r)
+{
+    struct start *start = start_of(op);
+    struct cellar_error err;
+    if (r->status != 204) {
+        fail_start(start, "starting the container", r);
+    } else if (start->stream) {
+        succeed(start);
+    } else {
+        cellar_fail(&err, CELLAR_E_LOST,
+                    "the container ended as soon as it was started");
+        undo(op, &err);
+    }
+}
+
+/* The greeting goes first: it waits in the container's stdin, so that the
+ * agent finds it there when it is born. */
+static void on_attached_new(void *owner)
+{
+    struct start *start = owner;
+    struct cellar_error err;
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {
+        .method = "POST", .path = path, .deadline_ms = DOCKER_START_MS};
+    enum cellar_code code = CELLAR_OK;
+    if (start->greeting_len)
+        code = cellar_stream_write(start->stream, start->greeting,
+                                   start->greeting_len);
+    if (code)
+        cellar_fail(&err, code, "greeting the agent: %s",
+                    cellar_code_text(code));
+    else
+        code = docker_path(path, &err, "/containers/%s/start", start->id);
+    if (code)
+        undo(&start->op, &err);
+    else
+        docker_op_next(&start->op, &ask, on_running);
+}
+
+static void on_attached_old(void *owner)
+{
+    succeed(owner);
+}
+
+static void on_stream_ended(void *owner, int status,
+                            const struct cellar_error *err)
+{
+    struct start *start = owner;
+    struct cellar_error own;
+    if (status && err) {
+        struct docker_reply r = {status, err->msg, strlen(err->msg)};
+        docker_fail_reply(&own, status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
+                          "attaching to the container", &r);
+    } else if (err) {
+        own = *err;
+        cellar_wrap(&own, "attaching to the container");
+    } else if (start->op.call) {
+        /* It ran and is over already; or the call that says why it could not
+         * start is about to be answered: that has the better words. */
+        cellar_stream_close(CELLAR_TAKE(start->stream));
+        return;
+    } else {
+        cellar_fail(&own, CELLAR_E_LOST,
+                    "the container ended as soon as it was attached to");
+    }
+    undo(&start->op, &own);
+}
+
+static enum cellar_code attach_stream(struct start *start,
+                                      void (*opened)(void *owner),
+                                      struct cellar_error *err)
+{
+    struct docker_stream_owner owner = {opened, on_stream_ended, start};
+    return docker_stream_open(start->op.docker, start->id, &start->events,
+                              start->user, &owner, &start->stream, err);
+}
+
+/* -------------------------------------------------------------- create -- */
+
+static enum cellar_code check_warnings(struct start *start,
+                                       const json_t *warnings,
+                                       struct cellar_error *err)
+{
+    size_t i = 0;
+    json_t *warning = NULL;
+    json_array_foreach(warnings, i, warning)
+    {
+        const char *text = json_string_value(warning);
+        const char *name =
+            text ? cellar_docker_spec_warned(start->op.docker->spec, text)
+                 : NULL;
+        if (name && !cellar_docker_allowed(&start->spec, name))
+            return cellar_fail(err, CELLAR_E_ENGINE,
+                               "the engine cannot enforce \"%s\": %s (see "
+                               "`cellar doctor`; `--allow %s` does without it)",
+                               name, text, name);
+        docker_log(start->op.docker, "the engine warns: %s", text ? text : "");
+    }
+    return CELLAR_OK;
+}
+
+static enum cellar_code take_created(struct start *start,
+                                     const struct docker_reply *r,
+                                     struct cellar_error *err)
+{
+    json_t *reply = json_loadb(r->body, r->len, 0, NULL);
+    const char *id = docker_string(reply, "Id");
+    enum cellar_code code = docker_check_id(id, NULL);
+    if (code) {
+        json_decref(reply);
+        return cellar_fail(err, CELLAR_E_ENGINE,
+                           "creating the container: the engine names no id");
+    }
+    snprintf(start->id, sizeof(start->id), "%s", id);
+    start->created = true;
+    code = check_warnings(start, json_object_get(reply, "Warnings"), err);
+    json_decref(reply);
+    return code;
+}
+
+static void on_created(struct docker_op *op, const struct docker_reply *r)
+{
+    struct start *start = start_of(op);
+    struct cellar_error err;
+    if (r->status == 409) {
+        docker_fail_reply(&err, CELLAR_E_EXISTS, "the name is taken", r);
+        undo(op, &err);
+        return;
+    }
+    if (r->status != 201) {
+        fail_start(start, "creating the container", r);
+        return;
+    }
+    enum cellar_code code = take_created(start, r, &err);
+    if (!code)
+        code = attach_stream(start, on_attached_new, &err);
+    if (code)
+        undo(op, &err);
+}
+
+static void create(struct start *start)
+{
+    struct cellar_error err;
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {.method = "POST",
+                             .path = path,
+                             .body = start->plan.body,
+                             .deadline_ms = DOCKER_CREATE_MS};
+    if (docker_path(path, &err, "/containers/create?name=%s", start->plan.name))
+        undo(&start->op, &err);
+    else
+        docker_op_next(&start->op, &ask, on_created);
+}
+
+/* --------------------------------------------------------------- image -- */
+
+/* A volume of the image's would be a folder on the host's disk that the
+ * session may fill without limit. */
+static enum cellar_code check_image(const struct start *start,
+                                    const json_t *image,
+                                    struct cellar_error *err)
+{
+    json_t *volumes = cellar_json_at(image, "Config.Volumes");
+    void *first = json_object_iter(volumes);
+    if (!first || cellar_docker_allowed(&start->spec, "volumes"))
+        return CELLAR_OK;
+    return cellar_fail(err, CELLAR_E_IMAGE,
+                       "the image %s declares the volume %s, which would be "
+                       "disk without a limit: build it without VOLUME, or "
+                       "use `--allow volumes`",
+                       start->spec.image, json_object_iter_key(first));
+}
+
+static enum cellar_code ask_image(struct docker_op *op,
+                                  struct cellar_error *err);
+
+static void on_pulled(void *user, const struct cellar_error *err)
+{
+    struct start *start = user;
+    struct cellar_error own;
+    if (err)
+        own = *err;
+    if (err || ask_image(&start->op, &own))
+        undo(&start->op, &own);
+}
+
+static void on_pull_line(void *user, const char *line, double fraction)
+{
+    struct start *start = user;
+    (void)fraction;
+    docker_log(start->op.docker, "%s: %s", start->spec.image, line);
+}
+
+static void on_no_image(struct start *start)
+{
+    struct cellar_error err;
+    bool pull =
+        start->pull && strncmp(start->spec.image, "cellar-runtime:", 15) != 0;
+    start->pull = false;
+    enum cellar_code code =
+        pull ? docker_image_pull(&start->op.docker->engine, start->spec.image,
+                                 on_pull_line, on_pulled, start, &err)
+             : docker_fail_image(&err, start->spec.image);
+    if (code)
+        undo(&start->op, &err);
+}
+
+static void on_image(struct docker_op *op, const struct docker_reply *r)
+{
+    struct start *start = start_of(op);
+    struct cellar_error err;
+    if (r->status == 404) {
+        on_no_image(start);
+        return;
+    }
+    if (r->status != 200) {
+        fail_start(start, "looking for the image", r);
+        return;
+    }
+    json_t *image = json_loadb(r->body, r->len, 0, NULL);
+    enum cellar_code code = check_image(start, image, &err);
+    json_decref(image);
+    if (code)
+        undo(op, &err);
+    else
+        create(start);
+}
+
+static enum cellar_code ask_image(struct docker_op *op,
+                                  struct cellar_error *err)
+{
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {.method = "GET", .path = path};
+    enum cellar_code code =
+        docker_path(path, err, "/images/%s/json", start_of(op)->spec.image);
+    return code ? code : docker_op_send(op, &ask, on_image, err);
+}
+
+/* --------------------------------------------------------------- calls -- */
+
+static enum cellar_code copy_launch(struct start *start, struct docker *docker,
+                                    const struct cellar_launch *launch,
+                                    struct cellar_error *err)
+{
+    struct cellar_docker_spec *spec = NULL;
+    enum cellar_code code = docker_spec(docker, &spec, err);
+    if (!code)
+        code = cellar_docker_plan_init(&start->plan, spec, launch, err);
+    if (!code)
+        code = cellar_spec_copy(launch->spec, &start->spec, err);
+    if (code)
+        return code;
+    start->pull = launch->pull;
+    start->greeting_len = launch->greeting_len;
+    start->greeting = malloc(launch->greeting_len + 1);
+    if (!start->greeting)
+        return cellar_fail(err, CELLAR_E_NOMEM, "start: out of memory");
+    if (launch->greeting_len)
+        memcpy(start->greeting, launch->greeting, launch->greeting_len);
+    return CELLAR_OK;
+}
+
+static struct start *new_start(const struct cellar_stream_events *events,
+                               cellar_engine_started_fn *done, void *user)
+{
+    struct start *start = calloc(1, sizeof(*start));
+    if (!start)
+        return NULL;
+    start->op.failed = undo;
+    start->op.destroy = destroy_start;
+    start->events = *events;
+    start->done = done;
+    start->user = user;
+    return start;
+}
+
+enum cellar_code docker_start(struct cellar_engine *engine,
+                              const struct cellar_launch *launch,
+                              const struct cellar_stream_events *events,
+                              cellar_engine_started_fn *done, void *user,
+                              struct cellar_error *err)
+{
+    struct docker *docker = (struct docker *)engine;
+    struct start *start = new_start(events, done, user);
+    if (!start)
+        return cellar_fail(err, CELLAR_E_NOMEM, "start: out of memory");
+    enum cellar_code code = copy_launch(start, docker, launch, err);
+    if (code) {
+        destroy_start(&start->op);
+        return code;
+    }
+    return docker_op_begin(docker, &start->op, ask_image, err);
+}
+
+/* Podman would start an exited container anew when it is attached to, so this
+ * asks first. */
+static void on_inspected(struct docker_op *op, const struct docker_reply *r)
+{
+    struct start *start = start_of(op);
+    struct cellar_error err;
+    if (r->status != 200) {
+        docker_fail_reply(&err,
+                          r->status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
+                          "attaching to the container", r);
+        undo(op, &err);
+        return;
+    }
+    json_t *reply = json_loadb(r->body, r->len, 0, NULL);
+    bool runs = json_is_true(cellar_json_at(reply, "State.Running"));
+    enum cellar_code code =
+        runs ? attach_stream(start, on_attached_old, &err)
+             : cellar_fail(&err, CELLAR_E_LOST,
+                           "the container does not run any more: it is %s",
+                           docker_string(reply, "State.Status"));
+    json_decref(reply);
+    if (code)
+        undo(op, &err);
+}
+
+static enum cellar_code ask_running(struct docker_op *op,
+                                    struct cellar_error *err)
+{
+    char path[DOCKER_PATH_MAX];
+    struct docker_ask ask = {.method = "GET", .path = path};
+    enum cellar_code code =
+        docker_path(path, err, "/containers/%s/json", start_of(op)->id);
+    return code ? code : docker_op_send(op, &ask, on_inspected, err);
+}
+
+enum cellar_code docker_attach(struct cellar_engine *engine, const char *id,
+                               const struct cellar_stream_events *events,
+                               cellar_engine_started_fn *done, void *user,
+                               struct cellar_error *err)
+{
+    enum cellar_code code = docker_check_id(id, err);
+    if (code)
+        return code;
+    struct start *start = new_start(events, done, user);
+    if (!start)
+        return cellar_fail(err, CELLAR_E_NOMEM, "attach: out of memory");
+    snprintf(start->id, sizeof(start->id), "%s", id);
+    return docker_op_begin((struct docker *)engine, &start->op, ask_running,
+                           err);
+}
