@@ -155,7 +155,7 @@ bool wire_page_has(const char *text)
 size_t wire_page_blocks(void)
 {
     size_t count = 0;
-    for (const char *at = page(); (at = strstr(at, "```hex ")) != NULL; at++)
+    for (const char *at = page(); (at = strstr(at, "```hex\n# ")) != NULL; at++)
         count++;
     return count;
 }
@@ -176,12 +176,12 @@ static size_t hex_line(const char *line, uint8_t *bytes, size_t max)
 size_t wire_page_block(const char *name, uint8_t *bytes, size_t max)
 {
     char fence[64];
-    snprintf(fence, sizeof(fence), "```hex %s\n", name);
+    snprintf(fence, sizeof(fence), "```hex\n# %s\n", name);
     const char *at = strstr(page(), fence);
     if (!at)
         fail_msg("docs/PROTOCOL.md has no block of hex '%s'", name);
     size_t count = 0;
-    for (at = strchr(at, '\n') + 1; strncmp(at, "```", 3) != 0;
+    for (at += strlen(fence); strncmp(at, "```", 3) != 0;
          at = strchr(at, '\n') + 1) {
         char line[128];
         size_t len = strcspn(at, "\n");
