@@ -42,19 +42,22 @@ configure_file(cmake/cellar.pc.in ${generated}/cellar-static.pc @ONLY)
 install(FILES ${generated}/cellar.pc ${generated}/cellar-static.pc
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
-# The library's manual is its headers, printed.
+# The library's manual is its headers, the command's is its --help, printed.
 set(headers include/cellar/cellar.h include/cellar/ending.h
     include/cellar/error.h)
 list(TRANSFORM headers PREPEND ${PROJECT_SOURCE_DIR}/)
-set(man3 ${PROJECT_BINARY_DIR}/man/cellar.3)
-add_custom_command(OUTPUT ${man3}
-    COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/man
+set(man ${PROJECT_BINARY_DIR}/man)
+file(MAKE_DIRECTORY ${man})
+add_custom_command(OUTPUT ${man}/cellar.3
     COMMAND awk -v version=${PROJECT_VERSION}
-        -f ${PROJECT_SOURCE_DIR}/cmake/man3.awk ${headers} > ${man3}
-    DEPENDS ${headers} ${PROJECT_SOURCE_DIR}/cmake/man3.awk VERBATIM)
-add_custom_target(man ALL DEPENDS ${man3})
-install(FILES ${man3} DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
-file(GLOB man1 CONFIGURE_DEPENDS docs/man/*.1)
-if(man1)
-    install(FILES ${man1} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-endif()
+        -f ${PROJECT_SOURCE_DIR}/cmake/man3.awk ${headers} > ${man}/cellar.3
+    DEPENDS ${headers} cmake/man3.awk VERBATIM)
+add_custom_command(OUTPUT ${man}/cellar.1
+    COMMAND ${PROJECT_SOURCE_DIR}/cmake/man1.sh $<TARGET_FILE:cellar>
+        > ${man}/cellar.1
+    DEPENDS cellar cmake/man1.sh cmake/man1.awk VERBATIM)
+add_custom_target(man ALL DEPENDS ${man}/cellar.1 ${man}/cellar.3)
+foreach(section 1 3)
+    install(FILES ${man}/cellar.${section}
+            DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
+endforeach()

@@ -122,7 +122,8 @@ class Install(unittest.TestCase):
                              ["c++", "-x", "c++", "-std=c++17"]):
                 with self.subTest(header=header.name, compiler=compiler[0]):
                     run(*compiler, "-Wall", "-Wextra", "-Werror", "-pedantic",
-                        "-fsyntax-only", "-I", include, header)
+                        "-fsyntax-only", "-I", include, "-",
+                        input="#include <cellar/%s>\nint x;\n" % header.name)
 
     def test_command_finds_its_data(self):
         """Without a word from the environment."""
