@@ -13,6 +13,7 @@ const struct cellar_command *const cellar_commands[] = {
     &cellar_command_ps,
     &cellar_command_doctor,
     &cellar_command_image,
+    &cellar_command_bench,
     NULL,
 };
 
