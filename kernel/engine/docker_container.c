@@ -161,10 +161,12 @@ static void on_list(struct docker_op *op, const struct docker_reply *r)
     end_listing(op, fits ? NULL : &err);
 }
 
+/* By a label that only containers have: those of an image pass to everything
+ * that is run from it, by whomever. */
 static enum cellar_code ask_list(struct docker_op *op, struct cellar_error *err)
 {
     CELLAR_AUTO_FREE char *filter =
-        docker_escape("{\"label\":[\"" CELLAR_LABEL_VERSION "\"]}");
+        docker_escape("{\"label\":[\"" CELLAR_LABEL_OWNER "\"]}");
     if (!filter)
         return cellar_fail(err, CELLAR_E_NOMEM, "list: out of memory");
     char path[DOCKER_PATH_MAX];

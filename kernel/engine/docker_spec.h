@@ -42,6 +42,11 @@ void cellar_docker_plan_done(struct cellar_docker_plan *plan);
 const char *cellar_docker_spec_warned(const struct cellar_docker_spec *spec,
                                       const char *warning);
 
+/* What the protection `name` is, in plain words: "memory has a limit"; NULL:
+ * there is none of that name. Lives as long as `spec`. */
+const char *cellar_docker_spec_text(const struct cellar_docker_spec *spec,
+                                    const char *name);
+
 /* Whether the user allowed the protection `name` to be missing. */
 bool cellar_docker_allowed(const struct cellar_spec *spec, const char *name);
 

@@ -431,3 +431,8 @@ void cellar_http_free(struct cellar_http *http)
     for (struct http_job *job = http->jobs; job; job = job->next)
         job->dead = true;
 }
+
+const char *cellar_http_name(const struct cellar_http *http)
+{
+    return http->name;
+}

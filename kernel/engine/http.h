@@ -28,6 +28,9 @@ enum cellar_code cellar_http_new(struct cellar_loop *loop, const char *host,
  * before. NULL is fine. */
 void cellar_http_free(struct cellar_http *http);
 
+/* `host`, as it was given. Lent as long as `http`. */
+const char *cellar_http_name(const struct cellar_http *http);
+
 struct cellar_http_request {
     const char *method; /* "GET", "POST", "DELETE" */
     const char *path;   /* "/v1.41/containers/json?all=1", escaped already */
