@@ -72,8 +72,9 @@ const struct cellar_command cellar_command_image = {
     .operands_min = 1,
     .operands_max = 1,
     .text = "Build the runtime image, and print its name",
-    .details = "The image is built by the engine, on Debian 12, and called "
-               "cellar-runtime:slim or\n"
-               "cellar-runtime:data. Progress is shown on stderr.\n",
+    .details =
+        "The image is built by the engine, on Debian 12, and called\n"
+        "cellar-runtime:slim or cellar-runtime:data. Progress is shown on "
+        "stderr.\n",
     .run = run,
 };

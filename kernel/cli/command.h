@@ -15,7 +15,7 @@ struct cellar_command {
     size_t operands_max;
     const char *text;    /* what it does, in a line */
     const char *details; /* what one has to know to use it; lines of at most
-                            78 bytes, each ended */
+                            79 bytes, each ended */
     /* Operand 0 is the command itself. Returns the exit status. */
     int (*run)(struct cellar_front *front);
 };

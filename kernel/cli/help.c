@@ -99,7 +99,7 @@ static bool has_own_options(unsigned commands)
 static void print_command(struct cellar_output *out,
                           const struct cellar_command *command)
 {
-    cellar_output_printf(out, "usage: cellar %s [OPTIONS]%s%s\n\n%s.\n",
+    cellar_output_printf(out, "usage: cellar %s%s%s [OPTIONS]\n\n%s.\n",
                          command->name, command->operands[0] ? " " : "",
                          command->operands, command->text);
     if (command->details[0])

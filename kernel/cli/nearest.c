@@ -42,7 +42,7 @@ void cellar_nearest_offer(struct cellar_nearest *nearest, const char *word)
     if (typed_len > WORD_MAX || word_len > WORD_MAX)
         return;
     size_t d = distance(nearest->typed, typed_len, word, word_len);
-    if (d <= DISTANCE_MAX && d * 2 < word_len && d < nearest->distance) {
+    if (d <= DISTANCE_MAX && d * 2 <= word_len && d < nearest->distance) {
         nearest->distance = d;
         nearest->best = word;
     }

@@ -14,8 +14,8 @@ struct cellar_nearest {
 
 void cellar_nearest_init(struct cellar_nearest *nearest, const char *typed);
 
-/* Near enough is an edit distance of at most 2, and less than half of the
- * word; words over 32 bytes are never near. The first of equals stays. */
+/* Near enough is an edit distance of at most 2, and at most half of
+ * the word; words over 32 bytes are never near. The first of equals stays. */
 void cellar_nearest_offer(struct cellar_nearest *nearest, const char *word);
 
 #endif

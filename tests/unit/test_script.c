@@ -1,0 +1,139 @@
+/* Scripts as cells. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "kernel/cli/script.h"
+
+static struct cellar_notebook *read_text(const char *text)
+{
+    struct cellar_error err = {0};
+    struct cellar_notebook *notebook = NULL;
+    assert_int_equal(
+        cellar_script_read("a.py", text, strlen(text), &notebook, &err),
+        CELLAR_OK);
+    return notebook;
+}
+
+/* `codes` ends with NULL. */
+static void expect(const char *text, const char *const *codes)
+{
+    struct cellar_notebook *notebook = read_text(text);
+    size_t count = cellar_notebook_count(notebook);
+    for (size_t i = 0; i < count; i++) {
+        size_t len = 0;
+        const char *code = cellar_notebook_code(notebook, i, &len);
+        assert_non_null(codes[i]);
+        assert_string_equal(code, codes[i]);
+        assert_int_equal(len, strlen(code));
+    }
+    assert_null(codes[count]);
+    cellar_notebook_free(notebook);
+}
+
+#define CELLS(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define NO_CELLS   ((const char *const[]){NULL})
+
+static void a_script_without_markers_is_one_cell(void **state)
+{
+    (void)state;
+    expect("x = 1\nprint(x)\n", CELLS("x = 1\nprint(x)"));
+    expect("x = 1", CELLS("x = 1"));
+    expect("#!/usr/bin/env python3\n# -*- coding: utf-8 -*-\nx = 1\n",
+           CELLS("#!/usr/bin/env python3\n# -*- coding: utf-8 -*-\nx = 1"));
+}
+
+static void markers_begin_cells(void **state)
+{
+    (void)state;
+    expect("a\n# %%\nb\n#%%\nc\n#  %% a title\nd\n", CELLS("a", "b", "c", "d"));
+    expect("# %%\na\n# %%\nb\n", CELLS("a", "b"));
+    expect("# %%\n\n\na\n\n\n# %%\nb", CELLS("\n\na", "b"));
+    expect("# %% [python] x\na\n#%%[1]\nb\n", CELLS("a", "b"));
+    expect("# %%", NO_CELLS);
+}
+
+static void what_only_looks_like_a_marker_is_code(void **state)
+{
+    (void)state;
+    expect("a\n # %%\nb\n# %%time\nc\n# % %\nx = '# %%'\n##%%\n",
+           CELLS("a\n # %%\nb\n# %%time\nc\n# % %\nx = '# %%'\n##%%"));
+}
+
+static void cells_of_text_are_skipped(void **state)
+{
+    (void)state;
+    expect("a\n# %% [markdown]\n# words\n# %%\nb\n", CELLS("a", "b"));
+    expect("#%%[markdown]\n'''\nwords\n'''\n#%%\nb\n", CELLS("b"));
+    expect("# %% [md]\nx\n# %% [raw] y\nx\n", NO_CELLS);
+}
+
+static void cells_without_code_are_skipped(void **state)
+{
+    (void)state;
+    expect("", NO_CELLS);
+    expect("\n \n\t\n", NO_CELLS);
+    expect("# only\n# words\n", NO_CELLS);
+    expect("#!/usr/bin/python3\n# %%\na\n# %%\n\n# %%\n# x\n# %%\nb\n",
+           CELLS("a", "b"));
+}
+
+static void line_endings_and_byte_order_marks(void **state)
+{
+    (void)state;
+    expect("# %%\r\na\r\nb\r\n# %%\r\nc\r\n", CELLS("a\nb", "c"));
+    expect("a\rb\r", CELLS("a\nb"));
+    expect("\xef\xbb\xbf# %%\na\n", CELLS("a"));
+    expect("x = 'é'\n", CELLS("x = 'é'"));
+}
+
+static void what_is_not_utf8_is_refused_by_line(void **state)
+{
+    struct cellar_error err = {0};
+    struct cellar_notebook *notebook = NULL;
+    static const char text[] = "# -*- coding: latin-1 -*-\nx = 1\ny = '\xe9'\n";
+    (void)state;
+    assert_int_equal(
+        cellar_script_read("old.py", text, sizeof text - 1, &notebook, &err),
+        CELLAR_E_USAGE);
+    assert_null(notebook);
+    assert_non_null(strstr(err.msg, "old.py"));
+    assert_non_null(strstr(err.msg, "line 3"));
+    assert_non_null(strstr(err.msg, "UTF-8"));
+}
+
+/* Python refuses a NUL; it gets there, and is not cut off here. */
+static void a_nul_stays_in_the_code(void **state)
+{
+    struct cellar_error err = {0};
+    struct cellar_notebook *notebook = NULL;
+    size_t len = 0;
+    (void)state;
+    assert_int_equal(cellar_script_read("a.py", "x\0y\n", 4, &notebook, &err),
+                     CELLAR_OK);
+    assert_int_equal(cellar_notebook_count(notebook), 1);
+    const char *code = cellar_notebook_code(notebook, 0, &len);
+    assert_int_equal(len, 3);
+    assert_memory_equal(code, "x\0y", 4);
+    cellar_notebook_free(notebook);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_script_without_markers_is_one_cell),
+        cmocka_unit_test(markers_begin_cells),
+        cmocka_unit_test(what_only_looks_like_a_marker_is_code),
+        cmocka_unit_test(cells_of_text_are_skipped),
+        cmocka_unit_test(cells_without_code_are_skipped),
+        cmocka_unit_test(line_endings_and_byte_order_marks),
+        cmocka_unit_test(what_is_not_utf8_is_refused_by_line),
+        cmocka_unit_test(a_nul_stays_in_the_code),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
