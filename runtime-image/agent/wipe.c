@@ -21,8 +21,9 @@
 /* The directory that is emptied. */
 struct top {
     int fd;
-    dev_t device; /* what lies on another one is mounted here */
-    uint64_t moved;
+    dev_t device;     /* what lies on another one is mounted here */
+    uint64_t moved;   /* names given so far */
+    uint64_t changes; /* of a pass */
     time_t until;
     bool late;
 };
@@ -69,18 +70,34 @@ static bool is_mounted(const struct top *top, int at, const char *name)
            st.st_dev != top->device;
 }
 
-/* Moves a directory up to the top, where its turn comes: the depth of a tree
- * costs neither stack nor descriptors. */
-static bool move_up(struct top *top, int at, const char *name)
+static bool move(struct top *top, int at, const char *name)
 {
     char to[32];
-    snprintf(to, sizeof(to), ".wipe-%" PRIu64, top->moved++);
-    while (renameat2(at, name, top->fd, to, RENAME_NOREPLACE) != 0) {
-        if (errno != EEXIST)
-            return false;
+    int rc = 0;
+    do {
         snprintf(to, sizeof(to), ".wipe-%" PRIu64, top->moved++);
-    }
-    return true;
+        rc = renameat2(at, name, top->fd, to, RENAME_NOREPLACE);
+    } while (rc != 0 && errno == EEXIST);
+    top->changes += rc == 0;
+    return rc == 0;
+}
+
+/* Moves a directory up to the top, where its turn comes: the depth of a tree
+ * costs neither stack nor descriptors. One that is closed to us is opened
+ * first: its entry ".." has to be written. */
+static bool move_up(struct top *top, int at, const char *name)
+{
+    return move(top, at, name) ||
+           (errno == EACCES && fchmodat(at, name, 0700, 0) == 0 &&
+            move(top, at, name));
+}
+
+/* Deletes `name`, if it is a file or (with AT_REMOVEDIR) an empty directory. */
+static bool erase(struct top *top, int at, const char *name, int flag)
+{
+    bool gone = unlinkat(at, name, flag) == 0;
+    top->changes += gone;
+    return gone;
 }
 
 /* Deletes the files of one directory and moves its directories up. */
@@ -92,50 +109,43 @@ static bool empty_one(struct top *top, int at, const char *name)
     const struct dirent *entry = readdir(dir);
     for (; entry && on_time(top); entry = readdir(dir)) {
         if (is_dots(entry->d_name) ||
-            unlinkat(dirfd(dir), entry->d_name, 0) == 0)
+            erase(top, dirfd(dir), entry->d_name, 0) ||
+            is_mounted(top, dirfd(dir), entry->d_name))
             continue;
-        if (!is_mounted(top, dirfd(dir), entry->d_name) &&
-            !move_up(top, dirfd(dir), entry->d_name))
+        if (!move_up(top, dirfd(dir), entry->d_name))
             return false;
     }
     return !top->late;
 }
 
-/* One pass over the top itself; *left counts what is still there. */
-static bool pass(struct top *top, size_t *left)
+/* One pass over the top itself. */
+static bool pass(struct top *top)
 {
     __attribute__((cleanup(done_dir))) DIR *dir = open_dir(top->fd, ".");
     if (!dir)
         return false;
-    *left = 0;
     const struct dirent *entry = readdir(dir);
     for (; entry && on_time(top); entry = readdir(dir)) {
         const char *name = entry->d_name;
-        if (is_dots(name) || unlinkat(top->fd, name, 0) == 0 ||
-            unlinkat(top->fd, name, AT_REMOVEDIR) == 0 ||
+        if (is_dots(name) || erase(top, top->fd, name, 0) ||
+            erase(top, top->fd, name, AT_REMOVEDIR) ||
             is_mounted(top, top->fd, name))
             continue;
-        if (errno != ENOENT && !empty_one(top, top->fd, name))
+        if (!empty_one(top, top->fd, name))
             return false;
-        if (unlinkat(top->fd, name, AT_REMOVEDIR) != 0)
-            (*left)++;
+        erase(top, top->fd, name, AT_REMOVEDIR);
     }
     return !top->late;
 }
 
-/* A directory that holds a mount stays, and would for ever: as soon as a pass
- * moves nothing up and deletes nothing, what is left belongs there. */
+/* When a pass changes nothing, what is left are mounts and what holds one. */
 static bool empty(struct top *top)
 {
-    size_t left = 0;
-    size_t before = 0;
-    uint64_t moved = 0;
     do {
-        before = left;
-        moved = top->moved;
-        if (!pass(top, &left))
+        top->changes = 0;
+        if (!pass(top))
             return false;
-    } while (left > 0 && (left != before || top->moved != moved));
+    } while (top->changes > 0);
     return true;
 }
 
