@@ -65,21 +65,24 @@ static void compact(struct cellar_buf *buf)
     buf->head = 0;
 }
 
+static enum cellar_code make_room(struct cellar_buf *buf, size_t need)
+{
+    compact(buf);
+    return !buf->data || need > buf->size ? grow(buf, need) : CELLAR_OK;
+}
+
 enum cellar_code cellar_buf_reserve(struct cellar_buf *buf, size_t len,
                                     uint8_t **room)
 {
     size_t held = cellar_buf_len(buf);
-    if (len > buf->max - held)
-        return CELLAR_E_LIMIT;
-    if (len > buf->size - buf->tail) {
-        compact(buf);
-        enum cellar_code code =
-            held + len > buf->size ? grow(buf, held + len) : CELLAR_OK;
-        if (code != CELLAR_OK)
-            return code;
-    }
-    *room = buf->data ? buf->data + buf->tail : NULL;
-    return CELLAR_OK;
+    if (len == 0 || len > buf->max - held)
+        return len == 0 ? CELLAR_OK : CELLAR_E_LIMIT;
+    enum cellar_code code = CELLAR_OK;
+    if (!buf->data || len > buf->size - buf->tail)
+        code = make_room(buf, held + len);
+    if (code == CELLAR_OK)
+        *room = buf->data + buf->tail;
+    return code;
 }
 
 void cellar_buf_commit(struct cellar_buf *buf, size_t len)

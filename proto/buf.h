@@ -39,7 +39,8 @@ enum cellar_code cellar_buf_append(struct cellar_buf *buf, const void *bytes,
                                    size_t len);
 
 /* Lends room for `len` bytes at the end; cellar_buf_commit() makes the first
- * `len` of them content. The room lives until the next call on the buffer. */
+ * `len` of them content. The room lives until the next call on the buffer; for
+ * no bytes `room` stays untouched. Codes as above. */
 enum cellar_code cellar_buf_reserve(struct cellar_buf *buf, size_t len,
                                     uint8_t **room);
 void cellar_buf_commit(struct cellar_buf *buf, size_t len);
