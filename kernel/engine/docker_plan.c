@@ -225,10 +225,11 @@ static json_t *fill_seccomp(const struct fill *f)
     return json_string(cellar_docker_spec_seccomp(f->spec));
 }
 
+/* Without one the field is left out, and the engine takes its default. */
 static json_t *fill_runtime(const struct fill *f)
 {
-    return json_string(f->launch->spec->runtime ? f->launch->spec->runtime
-                                                : "");
+    const char *runtime = f->launch->spec->runtime;
+    return runtime ? json_string(runtime) : json_null();
 }
 
 static const struct slot {
@@ -278,7 +279,8 @@ static json_t *filled_object(struct fill *f, const json_t *value)
     json_t *member = NULL;
     json_object_foreach((json_t *)value, key, member)
     {
-        if (json_object_set_new(made, key, filled(f, member)) == 0)
+        json_t *one = filled(f, member);
+        if (json_is_null(one) || json_object_set_new(made, key, one) == 0)
             continue;
         json_decref(made);
         return NULL;
