@@ -14,29 +14,52 @@
 
 static struct {
     PyObject *globals;
-    PyObject *builtins; /* the dict of builtins, where `_` goes */
+    PyObject *module;   /* builtins */
+    PyObject *builtins; /* its dict, where `_` goes */
     PyObject *underscore;
-    pid_t home; /* the process whose channel it is */
+    PyObject *builtins_name; /* "__builtins__" */
+    pid_t home;              /* the process whose channel it is */
 } cells;
 
 bool cellar_cell_init(PyObject *globals)
 {
-    CELLAR_REF PyObject *builtins = PyImport_ImportModule("builtins");
     cells.globals = globals;
-    cells.builtins = builtins ? PyModule_GetDict(builtins) : NULL;
+    cells.module = PyImport_ImportModule("builtins");
+    cells.builtins = cells.module ? PyModule_GetDict(cells.module) : NULL;
     cells.underscore = PyUnicode_InternFromString("_");
+    cells.builtins_name = PyUnicode_InternFromString("__builtins__");
     cells.home = getpid();
-    Py_XINCREF(cells.builtins);
-    return cells.builtins && cells.underscore;
+    return cells.builtins && cells.underscore && cells.builtins_name;
 }
 
 static PyObject *evaluate(PyObject *code)
 {
-    CELLAR_REF PyObject *value =
-        PyEval_EvalCode(code, cells.globals, cells.globals);
-    if (!value || !cellar_code_awaits(code))
-        return CELLAR_TAKE(value);
-    return cellar_task_run(value, code);
+    return PyEval_EvalCode(code, cells.globals, cells.globals);
+}
+
+/* Up to 3.9 code finds no builtins at all where a cell has deleted these. */
+static bool ensure_builtins(void)
+{
+    return PyDict_GetItem(cells.globals, cells.builtins_name) ||
+           PyDict_SetItem(cells.globals, cells.builtins_name, cells.module) ==
+               0;
+}
+
+/* The value of the last expression, None when there is none. */
+static PyObject *perform(const struct cellar_code *code)
+{
+    if (!ensure_builtins())
+        return NULL;
+    if (code->awaits)
+        return cellar_task_run(code, cells.globals);
+    if (code->body) {
+        CELLAR_REF PyObject *ignored = evaluate(code->body);
+        if (!ignored)
+            return NULL;
+    }
+    if (code->last)
+        return evaluate(code->last);
+    Py_RETURN_NONE;
 }
 
 /* The result's repr() as bytes; it becomes `_` unless repr() raises, as in
@@ -53,16 +76,9 @@ static PyObject *represent(PyObject *value)
 
 /* Runs the code. False: its exception is set. `shown` is the result as text,
  * a new reference, or NULL when there is none. */
-static bool perform(const struct cellar_code *code, PyObject **shown)
+static bool show(const struct cellar_code *code, PyObject **shown)
 {
-    if (code->body) {
-        CELLAR_REF PyObject *ignored = evaluate(code->body);
-        if (!ignored)
-            return false;
-    }
-    if (!code->last)
-        return true;
-    CELLAR_REF PyObject *value = evaluate(code->last);
+    CELLAR_REF PyObject *value = perform(code);
     if (!value || value == Py_None || code->quiet)
         return value != NULL;
     *shown = represent(value);
@@ -77,8 +93,7 @@ static bool run(const struct cellar_request *request, PyObject **shown)
         PyUnicode_DecodeUTF8(request->code, (Py_ssize_t)request->len, NULL);
     __attribute__((cleanup(cellar_code_done))) struct cellar_code code = {0};
     return name && source && cellar_compile(source, name, &code) &&
-           cellar_source_add(name, source, code.defines) &&
-           perform(&code, shown);
+           cellar_source_add(name, source, code.defines) && show(&code, shown);
 }
 
 /* What a child of os.fork() does that ran on behind the end of its cell: it
@@ -88,7 +103,7 @@ static void leave_child(const struct cellar_ending *ending)
     const PyObject *trace = ending->trace;
     if (trace) {
         PySys_FormatStderr("%s\n", PyBytes_AsString(ending->trace));
-        cellar_output_flush();
+        cellar_output_finish();
     }
     bool failed = ending->outcome == CELLAR_OUTCOME_ERROR ||
                   ending->outcome == CELLAR_OUTCOME_INTERRUPTED;
@@ -122,11 +137,9 @@ void cellar_cell_run(const struct cellar_request *request,
     __attribute__((cleanup(cellar_ending_done))) struct cellar_ending ending = {
         0};
     CELLAR_REF PyObject *shown = NULL;
-    cellar_output_begin();
-    cellar_interrupt_allow();
     if (!run(request, &shown))
         cellar_trace_take(&ending);
-    cellar_output_flush();
+    cellar_output_finish();
     cellar_interrupt_forbid();
     if (getpid() != cells.home)
         leave_child(&ending);

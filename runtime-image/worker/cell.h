@@ -10,8 +10,8 @@
 /* `globals` is the dict of __main__, borrowed for ever. */
 bool cellar_cell_init(PyObject *globals);
 
-/* Runs the cell and fills `answer` up to its END. SIGINT is deliverable for
- * just that time. A forked child that comes back from the cell's code does
+/* Runs the cell and fills `answer` up to its END; SIGINT is forbidden again
+ * then. A forked child that comes back from the cell's code does
  * not return from here: it exits. */
 void cellar_cell_run(const struct cellar_request *request,
                      struct cellar_answer *answer);

@@ -197,15 +197,21 @@ static void drop_used(void)
     channel.used = 0;
 }
 
-bool cellar_channel_next(const sigset_t *mask, struct cellar_request *request)
+bool cellar_channel_wait(void)
 {
     drop_used();
-    /* Only ppoll() lets signals in for just as long as nothing is there: one
-     * that comes after a cell's first byte is meant for that cell. */
-    if (channel.len == 0 &&
-        ppoll(&(struct pollfd){.fd = channel.fd, .events = POLLIN}, 1, NULL,
-              mask) < 0)
-        return false;
+    return channel.len > 0 ||
+           poll(&(struct pollfd){.fd = channel.fd, .events = POLLIN}, 1, -1) >
+               0;
+}
+
+bool cellar_channel_has_bytes(void)
+{
+    return poll(&(struct pollfd){.fd = channel.fd, .events = POLLIN}, 1, 0) > 0;
+}
+
+void cellar_channel_read(struct cellar_request *request)
+{
     receive_until(CELLAR_RECORD_HEADER_BYTES);
     uint64_t len = get_number(channel.data, 4);
     if (channel.data[4] != CELLAR_RECORD_CODE || len < CELL_BYTES ||
@@ -217,5 +223,4 @@ bool cellar_channel_next(const sigset_t *mask, struct cellar_request *request)
     request->cell = get_number(body, CELL_BYTES);
     request->code = (const char *)body + CELL_BYTES;
     request->len = (size_t)len - CELL_BYTES;
-    return true;
 }

@@ -7,21 +7,22 @@
  *     cellar_answer_add(&answer, CELLAR_RECORD_READY, version, len);
  *     for (;;) {
  *         cellar_channel_send(&answer);
- *         cellar_channel_next(&mask, &request);
+ *         while (!cellar_channel_wait())
+ *             ... see to the signal ...
+ *         cellar_channel_read(&request);
  *         ... run request, fill answer, cellar_answer_end() ...
  *     }
  */
 #ifndef CELLAR_WORKER_CHANNEL_H
 #define CELLAR_WORKER_CHANNEL_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "proto/record.h"
 
-/* A cell to run. `code` lives until the next cellar_channel_next(). */
+/* A cell to run. `code` lives until the next cellar_channel_wait(). */
 struct cellar_request {
     uint64_t cell;
     const char *code;
@@ -56,9 +57,15 @@ void cellar_answer_end(struct cellar_answer *answer, uint64_t cell,
  * exit handler, when the agent is gone. */
 void cellar_channel_send(struct cellar_answer *answer);
 
-/* Waits for the next cell. While nothing has arrived, `mask` is the thread's
- * signal mask; false: a signal came (nothing is lost: call again). Ends the
- * process as cellar_channel_send() does, also on a record that is no CODE. */
-bool cellar_channel_next(const sigset_t *mask, struct cellar_request *request);
+/* Waits until the next cell, or a part of it, is there. False: a signal came
+ * before. */
+bool cellar_channel_wait(void);
+
+/* Whether the socket has bytes to read. For signal handlers too. */
+bool cellar_channel_has_bytes(void);
+
+/* Reads the next cell. Ends the process as cellar_channel_send() does, also on
+ * a record that is no CODE. */
+void cellar_channel_read(struct cellar_request *request);
 
 #endif

@@ -25,17 +25,22 @@ static struct {
 bool cellar_compile_init(void)
 {
     compiler.compile = cellar_import_from("builtins", "compile");
-    compiler.expr = cellar_import_from("_ast", "Expr");
-    compiler.expression = cellar_import_from("_ast", "Expression");
     compiler.exec_mode = PyUnicode_InternFromString("exec");
     compiler.eval_mode = PyUnicode_InternFromString("eval");
     compiler.future_word = PyUnicode_InternFromString("__future__");
     CELLAR_REF PyObject *code = Py_CompileString("0", "", Py_eval_input);
-    if (!code || !compiler.compile || !compiler.expr || !compiler.expression ||
-        !compiler.exec_mode || !compiler.eval_mode || !compiler.future_word)
+    if (!code || !compiler.compile || !compiler.exec_mode ||
+        !compiler.eval_mode || !compiler.future_word)
         return false;
     compiler.code_type = (PyObject *)Py_TYPE(code);
     return true;
+}
+
+bool cellar_compile_warm(void)
+{
+    compiler.expr = cellar_import_from("_ast", "Expr");
+    compiler.expression = cellar_import_from("_ast", "Expression");
+    return compiler.expr && compiler.expression;
 }
 
 void cellar_code_done(struct cellar_code *code)
@@ -194,6 +199,8 @@ bool cellar_compile(PyObject *source, PyObject *name, struct cellar_code *code)
             add_line(source, name);
         return false;
     }
+    code->awaits = (code->body && cellar_code_awaits(code->body)) ||
+                   (code->last && cellar_code_awaits(code->last));
     code->defines = defines(code->body) || defines(code->last);
     Py_ssize_t len = PyUnicode_GetLength(source);
     if (code->body && len > 0 &&

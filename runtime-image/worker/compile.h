@@ -14,10 +14,15 @@ struct cellar_code {
     PyObject *body; /* the statements before `last`, or NULL */
     PyObject *last; /* the last expression, or NULL */
     bool quiet;     /* a ';' follows it: there shall be no result */
+    bool awaits;    /* one of them does: for cellar_task_run() alone */
     bool defines;   /* functions, classes, lambdas */
 };
 
 bool cellar_compile_init(void);
+
+/* The part of the set-up that takes milliseconds, and that nobody has to wait
+ * for but the first cell. */
+bool cellar_compile_warm(void);
 
 /* Compiles `source`, which tracebacks will call `name`. False: the exception
  * is set, a SyntaxError as a rule. */

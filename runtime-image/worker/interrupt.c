@@ -1,32 +1,46 @@
 #include "runtime-image/worker/interrupt.h"
 
-#include <time.h>
+#include <errno.h>
+#include <signal.h>
+
+#include "runtime-image/worker/channel.h"
+
+static volatile sig_atomic_t idle = 1;
 
 static struct {
-    PyObject *get;    /* _signal.getsignal */
-    PyObject *set;    /* _signal.signal */
-    PyObject *python; /* signal.default_int_handler */
-    PyObject *divert; /* what stands in for it, or NULL */
-    PyObject *number; /* SIGINT */
-    void (*c_handler)(int);
-    sigset_t only; /* SIGINT alone */
-    sigset_t idle;
+    PyObject *get;           /* _signal.getsignal */
+    PyObject *set;           /* _signal.signal */
+    PyObject *python;        /* signal.default_int_handler */
+    PyObject *divert;        /* what stands in for it, or NULL */
+    PyObject *number;        /* SIGINT */
+    struct sigaction behind; /* with Python's C handler */
 } interrupt;
 
-/* sigprocmask() is per thread on Linux, and unlike pthread_sigmask() it has
- * the same symbol version in every glibc. */
-static void block(int how, const sigset_t *set, sigset_t *old)
+/* May run in any thread. A signal that is handled after the next cell has
+ * come can only be meant for that cell: the agent sends none to an idle
+ * worker, but one may cross the end of its cell. */
+static void on_signal(int number)
 {
-    (void)sigprocmask(how, set, old);
+    int saved = errno;
+    if (!idle || cellar_channel_has_bytes())
+        interrupt.behind.sa_handler(number);
+    errno = saved;
 }
 
-static void (*c_handler(void))(int)
+static bool is_wrapped(void)
 {
     struct sigaction now = {0};
-    (void)sigaction(SIGINT, NULL, &now);
-    return now.sa_handler;
+    return sigaction(SIGINT, NULL, &now) == 0 && now.sa_handler == on_signal;
 }
 
+static void wrap(void)
+{
+    struct sigaction ours = interrupt.behind;
+    ours.sa_handler = on_signal;
+    (void)sigaction(SIGINT, &ours, NULL);
+}
+
+/* Puts Python's C handler in place, for which wrap() is the remedy. */
 static bool set_handler(PyObject *handler)
 {
     CELLAR_REF PyObject *old = PyObject_CallFunctionObjArgs(
@@ -34,26 +48,46 @@ static bool set_handler(PyObject *handler)
     return old != NULL;
 }
 
+static bool is_handler(PyObject *handler)
+{
+    CELLAR_REF PyObject *now =
+        PyObject_CallFunctionObjArgs(interrupt.get, interrupt.number, NULL);
+    return now == handler;
+}
+
+/* sigprocmask() is per thread on Linux, and unlike pthread_sigmask() has the
+ * same symbol version in every glibc. */
+static void mask(int how)
+{
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, SIGINT);
+    (void)sigprocmask(how, &only, NULL);
+}
+
 bool cellar_interrupt_init(void)
 {
-    sigemptyset(&interrupt.only);
-    sigaddset(&interrupt.only, SIGINT);
-    sigemptyset(&interrupt.idle);
-    block(SIG_SETMASK, &interrupt.only, NULL);
+    mask(SIG_BLOCK);
     interrupt.get = cellar_import_from("_signal", "getsignal");
     interrupt.set = cellar_import_from("_signal", "signal");
     interrupt.python = cellar_import_from("_signal", "default_int_handler");
     interrupt.number = PyLong_FromLong(SIGINT);
     if (!interrupt.get || !interrupt.set || !interrupt.python ||
-        !interrupt.number || !set_handler(interrupt.python))
+        !interrupt.number || !set_handler(interrupt.python) ||
+        sigaction(SIGINT, NULL, &interrupt.behind) < 0)
         return false;
-    interrupt.c_handler = c_handler();
+    wrap();
     return true;
+}
+
+void cellar_interrupt_start(void)
+{
+    mask(SIG_UNBLOCK);
 }
 
 void cellar_interrupt_allow(void)
 {
-    block(SIG_UNBLOCK, &interrupt.only, NULL);
+    idle = 0;
 }
 
 void cellar_interrupt_discard(void)
@@ -65,37 +99,22 @@ void cellar_interrupt_discard(void)
             PyErr_WriteUnraisable(NULL);
 }
 
-static bool is_handler(PyObject *handler)
-{
-    CELLAR_REF PyObject *now =
-        PyObject_CallFunctionObjArgs(interrupt.get, interrupt.number, NULL);
-    return now == handler;
-}
-
-/* As ipykernel does: a cell's own handler lasts as long as the cell, for with
- * SIG_IGN left behind no later cell could be interrupted. */
-static void restore_handler(void)
-{
-    interrupt.divert = NULL;
-    if (c_handler() == interrupt.c_handler && is_handler(interrupt.python))
-        return;
-    if (!set_handler(interrupt.python))
-        PyErr_WriteUnraisable(NULL);
-}
-
 void cellar_interrupt_forbid(void)
 {
-    block(SIG_BLOCK, &interrupt.only, &interrupt.idle);
-    sigdelset(&interrupt.idle, SIGINT);
-    while (sigtimedwait(&interrupt.only, NULL, &(struct timespec){0}) > 0)
-        continue;
+    idle = 1;
+    if (!is_wrapped())
+        wrap();
+    mask(SIG_UNBLOCK); /* the cell may have blocked it */
     cellar_interrupt_discard();
-    restore_handler();
-}
-
-const sigset_t *cellar_interrupt_idle_mask(void)
-{
-    return &interrupt.idle;
+    interrupt.divert = NULL;
+    if (is_handler(interrupt.python))
+        return;
+    /* As ipykernel does: a cell's own handler lasts as long as the cell, for
+     * with SIG_IGN left behind no later cell could be interrupted. */
+    if (!set_handler(interrupt.python))
+        PyErr_WriteUnraisable(NULL);
+    wrap();
+    cellar_interrupt_discard();
 }
 
 bool cellar_interrupt_divert(PyObject *handler)

@@ -15,8 +15,14 @@
 #include "runtime-image/worker/trace.h"
 #include "runtime-image/worker/worker.h"
 
-/* Takes out of sys what starting the worker left there. */
-static bool clean_sys(void)
+static void remove_key(PyObject *dict, PyObject *key)
+{
+    if (PyDict_DelItem(dict, key) < 0)
+        PyErr_Clear();
+}
+
+/* Takes out of sys what starting the worker, from `file`, left there. */
+static bool clean_sys(PyObject *file)
 {
     static const char *const last[] = {"last_type", "last_value",
                                        "last_traceback", "last_exc"};
@@ -30,17 +36,17 @@ static bool clean_sys(void)
     CELLAR_REF PyObject *argv = Py_BuildValue("[s]", "");
     if (!argv || !folder || !importers || !hook)
         return false;
-    if (PyDict_DelItem(importers, folder) < 0)
-        PyErr_Clear();
+    remove_key(importers, folder);
+    remove_key(importers, file);
     return PyList_SetSlice(path, 0, 1, NULL) == 0 &&
            PySys_SetObject("argv", argv) == 0 &&
            PySys_SetObject("excepthook", hook) == 0 &&
            PyDict_DelItemString(PyImport_GetModuleDict(), "_cellar") == 0;
 }
 
-/* Leaves in __main__ what the interactive interpreter has there. Returns its
- * dict, borrowed. */
-static PyObject *clean_main(void)
+/* Leaves no trace of boot.py, and in __main__ what the interactive interpreter
+ * has there. Returns its dict, borrowed. */
+static PyObject *clean(void)
 {
     PyObject *module = PyImport_AddModule("__main__");
     CELLAR_REF PyObject *builtins = PyImport_ImportModule("builtins");
@@ -51,7 +57,8 @@ static PyObject *clean_main(void)
                       Py_None, "__package__", Py_None, "__loader__", loader,
                       "__spec__", Py_None, "__builtins__", builtins);
     PyObject *globals = module ? PyModule_GetDict(module) : NULL;
-    if (!globals || !fresh)
+    PyObject *file = globals ? PyDict_GetItemString(globals, "__file__") : NULL;
+    if (!file || !fresh || !clean_sys(file))
         return NULL;
     PyDict_Clear(globals);
     return PyDict_Update(globals, fresh) == 0 ? globals : NULL;
@@ -59,10 +66,10 @@ static PyObject *clean_main(void)
 
 static bool set_up(void)
 {
-    PyObject *globals = clean_main();
-    return globals && clean_sys() && cellar_interrupt_init() &&
-           cellar_output_init() && cellar_source_init() &&
-           cellar_compile_init() && cellar_task_init() && cellar_trace_init() &&
+    PyObject *globals = clean();
+    return globals && cellar_interrupt_init() && cellar_output_init() &&
+           cellar_source_init() && cellar_compile_init() &&
+           cellar_task_init() && cellar_trace_init() &&
            cellar_cell_init(globals);
 }
 
@@ -72,21 +79,23 @@ static void announce(struct cellar_answer *answer)
     if (!cellar_answer_add(answer, CELLAR_RECORD_READY, version,
                            strcspn(version, " ")))
         _exit(CELLAR_BOOT_EXTENSION);
+    cellar_channel_send(answer);
 }
 
 /* The answer leaves and the next cell is waited for in one stretch without
  * the GIL: it need not be won back from a busy thread twice. */
 static void next(struct cellar_answer *answer, struct cellar_request *request)
 {
-    bool there = false;
-    while (!there) {
-        PyThreadState *state = PyEval_SaveThread();
-        cellar_channel_send(answer);
-        there = cellar_channel_next(cellar_interrupt_idle_mask(), request);
+    PyThreadState *state = PyEval_SaveThread();
+    cellar_channel_send(answer);
+    while (!cellar_channel_wait()) {
         PyEval_RestoreThread(state);
-        if (!there)
-            cellar_interrupt_discard();
+        cellar_interrupt_discard();
+        state = PyEval_SaveThread();
     }
+    cellar_interrupt_allow();
+    cellar_channel_read(request);
+    PyEval_RestoreThread(state);
 }
 
 static PyObject *worker_main(PyObject *self, PyObject *args)
@@ -104,6 +113,11 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
     struct cellar_answer answer = {0};
     struct cellar_request request = {0};
     announce(&answer);
+    if (!cellar_compile_warm()) {
+        PyErr_Print();
+        _exit(CELLAR_BOOT_EXTENSION);
+    }
+    cellar_interrupt_start();
     for (;;) {
         next(&answer, &request);
         cellar_cell_run(&request, &answer);

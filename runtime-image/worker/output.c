@@ -43,7 +43,9 @@ static bool replace(size_t i)
 static bool is_closed(PyObject *file)
 {
     CELLAR_REF PyObject *closed = PyObject_GetAttr(file, output.closed);
-    bool is = closed && PyObject_IsTrue(closed) > 0;
+    /* A file whose buffer was detached answers with ValueError. */
+    bool is = closed ? PyObject_IsTrue(closed) > 0
+                     : PyErr_ExceptionMatches(PyExc_ValueError);
     PyErr_Clear();
     return is;
 }
@@ -62,15 +64,6 @@ bool cellar_output_init(void)
     return true;
 }
 
-void cellar_output_begin(void)
-{
-    for (size_t i = 0; i < STREAMS; i++) {
-        PyObject *file = PySys_GetObject(streams[i].name);
-        if ((!file || file == Py_None || is_closed(file)) && !replace(i))
-            PyErr_Clear();
-    }
-}
-
 static void flush(PyObject *file)
 {
     if (!file || file == Py_None)
@@ -80,14 +73,28 @@ static void flush(PyObject *file)
     PyErr_Clear();
 }
 
-void cellar_output_flush(void)
+/* A new reference, for flushing may run the user's code, or NULL. */
+static PyObject *get(const char *name)
 {
-    for (size_t i = 0; i < STREAMS; i++) {
-        PyObject *file = PySys_GetObject(streams[i].name);
-        PyObject *original = PySys_GetObject(streams[i].original);
-        flush(file);
-        if (original != file)
-            flush(original);
-    }
+    PyObject *file = PySys_GetObject(name);
+    Py_XINCREF(file);
+    return file;
+}
+
+static void finish(size_t i)
+{
+    CELLAR_REF PyObject *file = get(streams[i].name);
+    CELLAR_REF PyObject *original = get(streams[i].original);
+    flush(file);
+    if (original != file)
+        flush(original);
+    if ((!file || file == Py_None || is_closed(file)) && !replace(i))
+        PyErr_Clear();
+}
+
+void cellar_output_finish(void)
+{
+    for (size_t i = 0; i < STREAMS; i++)
+        finish(i);
     (void)fflush(stdout);
 }

@@ -9,11 +9,8 @@
 
 bool cellar_output_init(void);
 
-/* A cell begins: makes anew what is closed or gone. */
-void cellar_output_begin(void);
-
-/* A cell has ended: writes out what Python's streams and C's stdout hold.
- * Drops exceptions, an interrupt's too. */
-void cellar_output_flush(void);
+/* A cell has ended: writes out what Python's streams and C's stdout hold, and
+ * makes anew what the cell has closed. Drops exceptions, an interrupt's too. */
+void cellar_output_finish(void);
 
 #endif

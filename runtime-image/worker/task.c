@@ -4,13 +4,179 @@
 
 #include "runtime-image/worker/interrupt.h"
 
+/* The cell as asyncio's tasks want it: an object with a coroutine's methods.
+ * Both parts of the cell run within it, so that a loop is running for the
+ * body too when only the last expression awaits. */
+struct coroutine {
+    PyObject_HEAD PyObject *codes[2]; /* body, last; either may be NULL */
+    size_t next;                      /* of codes */
+    PyObject *inner; /* the coroutine of the part that is being awaited */
+};
+
 static struct {
+    PyObject *type; /* of struct coroutine */
     PyObject *asyncio;
     PyObject *loop;
     PyObject *handler; /* of SIGINT, while a task runs */
     PyObject *current; /* the task that runs, borrowed */
     bool cancelled;    /* by an interrupt */
+
+    /* Of the cell that runs or ran last. */
+    PyObject *globals; /* borrowed */
+    PyObject *value;   /* of the part that has ended */
+    PyObject *error;   /* what came out of it, and from where */
+    PyObject *place;
 } tasks;
+
+static void replace(PyObject **slot, PyObject *ref)
+{
+    PyObject *old = *slot;
+    *slot = ref;
+    Py_XDECREF(old);
+}
+
+/* Notes the exception that leaves the cell, before asyncio adds its frames. */
+static PyObject *note_error(void)
+{
+    struct cellar_raised raised = cellar_raised_take();
+    Py_XINCREF(raised.value);
+    Py_XINCREF(raised.traceback);
+    replace(&tasks.error, raised.value);
+    replace(&tasks.place, raised.traceback);
+    cellar_raised_give(&raised);
+    return NULL;
+}
+
+/* A part returned: takes its value out of the StopIteration that is set. */
+static bool take_value(void)
+{
+    struct cellar_raised raised = cellar_raised_take();
+    PyObject *value = PyObject_GetAttrString(raised.value, "value");
+    cellar_raised_drop(&raised);
+    replace(&tasks.value, value);
+    return value != NULL;
+}
+
+/* Begins the next part: runs it, if nothing in it awaits, or leaves its
+ * coroutine in `inner`. */
+static bool begin_part(struct coroutine *self)
+{
+    PyObject *code = self->codes[self->next++];
+    if (!code)
+        return true;
+    PyObject *value = PyEval_EvalCode(code, tasks.globals, tasks.globals);
+    if (value && cellar_code_awaits(code))
+        self->inner = value;
+    else
+        replace(&tasks.value, value);
+    return value != NULL;
+}
+
+/* Runs on after the inner coroutine answered with `yielded` (NULL: it ended).
+ * The convention is that of send(). */
+static PyObject *go_on(struct coroutine *self, PyObject *yielded)
+{
+    while (!yielded) {
+        if (self->inner) {
+            if (!PyErr_ExceptionMatches(PyExc_StopIteration) || !take_value())
+                return note_error();
+            Py_CLEAR(self->inner);
+        }
+        while (!self->inner && self->next < 2)
+            if (!begin_part(self))
+                return note_error();
+        if (!self->inner) {
+            PyErr_SetNone(PyExc_StopIteration);
+            return NULL;
+        }
+        yielded = PyObject_CallMethod(self->inner, "send", "O", Py_None);
+    }
+    return yielded;
+}
+
+static PyObject *coroutine_send(PyObject *object, PyObject *value)
+{
+    struct coroutine *self = (struct coroutine *)object;
+    if (!self->inner)
+        return go_on(self, NULL);
+    return go_on(self, PyObject_CallMethod(self->inner, "send", "O", value));
+}
+
+static PyObject *coroutine_throw(PyObject *object, PyObject *args)
+{
+    struct coroutine *self = (struct coroutine *)object;
+    PyObject *error = PyTuple_GetItem(args, 0);
+    if (!error)
+        return NULL;
+    if (!self->inner) { /* cancelled before it began */
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        return note_error();
+    }
+    CELLAR_REF PyObject *method = PyObject_GetAttrString(self->inner, "throw");
+    return method ? go_on(self, PyObject_CallObject(method, args)) : NULL;
+}
+
+static PyObject *coroutine_close(PyObject *object, PyObject *ignored)
+{
+    struct coroutine *self = (struct coroutine *)object;
+    (void)ignored;
+    if (self->inner)
+        return PyObject_CallMethod(self->inner, "close", NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *coroutine_await(PyObject *object, PyObject *ignored)
+{
+    (void)ignored;
+    Py_INCREF(object);
+    return object;
+}
+
+static void coroutine_free(PyObject *object)
+{
+    struct coroutine *self = (struct coroutine *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    Py_CLEAR(self->codes[0]);
+    Py_CLEAR(self->codes[1]);
+    Py_CLEAR(self->inner);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef coroutine_methods[] = {
+    {"send", coroutine_send, METH_O, NULL},
+    {"throw", coroutine_throw, METH_VARARGS, NULL},
+    {"close", coroutine_close, METH_NOARGS, NULL},
+    {"__await__", coroutine_await, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot coroutine_slots[] = {
+    {Py_tp_methods, coroutine_methods},
+    {Py_tp_dealloc, coroutine_free},
+    {0, NULL},
+};
+
+static PyType_Spec coroutine_spec = {
+    .name = "_cellar.Cell",
+    .basicsize = sizeof(struct coroutine),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = coroutine_slots,
+};
+
+static PyObject *coroutine_new(const struct cellar_code *code)
+{
+    PyObject *object = PyObject_CallObject(tasks.type, NULL);
+    struct coroutine *self = (struct coroutine *)object;
+    if (!self)
+        return NULL;
+    Py_XINCREF(code->body);
+    Py_XINCREF(code->last);
+    self->codes[0] = code->body;
+    self->codes[1] = code->last;
+    return object;
+}
 
 static bool is_true(PyObject *object, const char *method)
 {
@@ -69,7 +235,8 @@ static PyMethodDef handler_method = {"interrupt", on_interrupt, METH_VARARGS,
 bool cellar_task_init(void)
 {
     tasks.handler = PyCFunction_New(&handler_method, NULL);
-    return tasks.handler != NULL;
+    tasks.type = PyType_FromSpec(&coroutine_spec);
+    return tasks.handler && tasks.type;
 }
 
 /* A user may have closed the loop, and asyncio.run() in another cell leaves
@@ -109,28 +276,6 @@ static void wind_up(PyObject *task)
     PyErr_Clear();
 }
 
-static bool is_frame_of(PyObject *traceback, PyObject *code)
-{
-    CELLAR_REF PyObject *frame = PyObject_GetAttrString(traceback, "tb_frame");
-    CELLAR_REF PyObject *its =
-        frame ? PyObject_GetAttrString(frame, "f_code") : NULL;
-    return its == code;
-}
-
-/* The part of the error's traceback that begins with the cell's frame: a new
- * reference, or NULL, without an exception. */
-static PyObject *cell_traceback(PyObject *error, PyObject *code)
-{
-    CELLAR_REF PyObject *at = PyException_GetTraceback(error);
-    while (at && at != Py_None && !is_frame_of(at, code)) {
-        PyObject *next = PyObject_GetAttrString(at, "tb_next");
-        Py_DECREF(at);
-        at = next;
-    }
-    PyErr_Clear();
-    return at != Py_None ? CELLAR_TAKE(at) : NULL;
-}
-
 static bool is_cancellation(PyObject *type)
 {
     CELLAR_REF PyObject *cancelled =
@@ -140,58 +285,69 @@ static bool is_cancellation(PyObject *type)
     return is;
 }
 
-/* Makes the interrupt of a cancellation that was one, at the same place. */
-static void to_interrupt(struct cellar_raised *raised, PyObject *code)
+/* Gives what came out of the loop the traceback that it had when it left the
+ * cell; the cancellation by an interrupt becomes the interrupt that it was. */
+static void tidy(struct cellar_raised *raised)
 {
-    /* Up to 3.10 the place of the cancellation is in its context. */
-    CELLAR_REF PyObject *inner = PyException_GetContext(raised->value);
-    CELLAR_REF PyObject *place = cell_traceback(raised->value, code);
-    if (!place && inner)
-        place = cell_traceback(inner, code);
-    PyErr_SetNone(PyExc_KeyboardInterrupt);
-    cellar_raised_drop(raised);
-    *raised = cellar_raised_take();
-    raised->traceback = CELLAR_TAKE(place);
-}
-
-/* Takes asyncio's frames out of the traceback. */
-static void tidy(struct cellar_raised *raised, PyObject *code)
-{
-    PyObject *place = cell_traceback(raised->value, code);
-    if (!place)
+    /* Up to 3.10 asyncio raises another CancelledError than the cell's. */
+    bool cancelled = is_cancellation(raised->type);
+    bool interrupted = cancelled && tasks.cancelled;
+    if (!cancelled && raised->value != tasks.error)
         return;
-    Py_XDECREF(raised->traceback);
-    raised->traceback = place;
-    (void)PyException_SetTraceback(raised->value, place);
+    if (interrupted) {
+        cellar_raised_drop(raised);
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+        *raised = cellar_raised_take();
+    }
+    if (!tasks.place)
+        return;
+    replace(&raised->traceback, CELLAR_TAKE(tasks.place));
+    (void)PyException_SetTraceback(raised->value, raised->traceback);
 }
 
-static PyObject *run_task(PyObject *task, PyObject *code)
+static bool run_task(PyObject *task)
 {
     tasks.current = task;
     tasks.cancelled = false;
     bool diverted = cellar_interrupt_divert(tasks.handler);
-    PyObject *value = PyErr_Occurred() ? NULL : run_loop(task);
+    CELLAR_REF PyObject *done = PyErr_Occurred() ? NULL : run_loop(task);
     struct cellar_raised raised = cellar_raised_take();
-    if (!value)
+    if (!done)
         wind_up(task);
     if (diverted && !cellar_interrupt_divert(NULL))
         PyErr_Clear();
     tasks.current = NULL;
-    if (value)
-        return value;
-    if (tasks.cancelled && is_cancellation(raised.type))
-        to_interrupt(&raised, code);
-    else
-        tidy(&raised, code);
+    if (done)
+        return true;
+    tidy(&raised);
     cellar_raised_give(&raised);
-    return NULL;
+    return false;
 }
 
-PyObject *cellar_task_run(PyObject *coroutine, PyObject *code)
+/* Lets go of what the cell's end left here. */
+static void clear(void)
 {
+    replace(&tasks.value, NULL);
+    replace(&tasks.error, NULL);
+    replace(&tasks.place, NULL);
+}
+
+PyObject *cellar_task_run(const struct cellar_code *code, PyObject *globals)
+{
+    tasks.globals = globals;
+    if (!prepare_loop())
+        return NULL;
+    CELLAR_REF PyObject *coroutine = coroutine_new(code);
     CELLAR_REF PyObject *task =
-        prepare_loop()
+        coroutine
             ? PyObject_CallMethod(tasks.loop, "create_task", "O", coroutine)
             : NULL;
-    return task ? run_task(task, code) : NULL;
+    bool done = task && run_task(task);
+    PyObject *value = done && code->last ? tasks.value : Py_None;
+    Py_INCREF(value);
+    clear();
+    if (done)
+        return value;
+    Py_DECREF(value);
+    return NULL;
 }

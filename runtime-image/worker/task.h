@@ -1,5 +1,5 @@
 /*
- * Top-level await: runs a cell's coroutine on the session's event loop. The
+ * Top-level await: runs a cell as a task of the session's event loop. The
  * loop is made at the first use and stays, so background tasks go on whenever
  * a later cell awaits; none is running while other cells run, so that
  * asyncio.run() works there.
@@ -7,17 +7,19 @@
 #ifndef CELLAR_WORKER_TASK_H
 #define CELLAR_WORKER_TASK_H
 
+#include "runtime-image/worker/compile.h"
 #include "runtime-image/worker/worker.h"
 
 bool cellar_task_init(void);
 
-/* Runs `coroutine`, made from the cell's `code`, to its end: its value, or
- * NULL and its exception, with no frame of asyncio's above the cell's.
+/* Runs all of `code`, of which a part awaits, in `globals`: the value of the
+ * last expression (None without one), or NULL and the cell's exception, with
+ * no frame of asyncio's above the cell's.
  *
- * An interrupt that hits the cell's own code raises KeyboardInterrupt there.
+ * An interrupt that hits the user's own code raises KeyboardInterrupt there.
  * One that hits the event loop cancels the task, so that its `finally` blocks
  * run, and the result is a KeyboardInterrupt from where it was waiting. A
  * second one stops waiting for that. */
-PyObject *cellar_task_run(PyObject *coroutine, PyObject *code);
+PyObject *cellar_task_run(const struct cellar_code *code, PyObject *globals);
 
 #endif

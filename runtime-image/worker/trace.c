@@ -52,12 +52,14 @@ static PyObject *class_name(PyObject *type)
     return PyUnicode_FromString("Exception");
 }
 
-/* str(value): a new str, never NULL unless memory is out. */
-static PyObject *message(PyObject *value)
+/* str(value): a new str, never NULL unless memory is out. `stuck`: it had to
+ * be interrupted. */
+static PyObject *message(PyObject *value, bool *stuck)
 {
     PyObject *text = PyObject_Str(value);
     if (text)
         return text;
+    *stuck = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
     PyErr_Clear();
     return PyUnicode_FromString("<exception str() failed>");
 }
@@ -82,36 +84,47 @@ static PyObject *format(const struct cellar_raised *raised)
     return CELLAR_TAKE(all);
 }
 
-/* What is said where format() failed, with the reason, which is taken. */
-static PyObject *format_plainly(PyObject *name, PyObject *text)
+/* The frames alone, for which no code of the exception's is needed. Never NULL
+ * unless memory is out. */
+static PyObject *format_frames(PyObject *traceback)
 {
-    struct cellar_raised why = cellar_raised_take();
-    CELLAR_REF PyObject *reason = class_name(why.type);
-    PyObject *plain =
-        reason ? PyUnicode_FromFormat("Traceback (most recent call last):\n"
-                                      "  <not shown: formatting it raised "
-                                      "%U>\n%U: %U",
-                                      reason, name, text)
-               : NULL;
-    cellar_raised_drop(&why);
-    return plain;
+    CELLAR_REF PyObject *call =
+        traceback ? cellar_import_from("traceback", "format_tb") : NULL;
+    CELLAR_REF PyObject *pieces =
+        call ? PyObject_CallFunctionObjArgs(call, traceback, NULL) : NULL;
+    PyObject *frames = pieces ? PyUnicode_Join(trace.empty, pieces) : NULL;
+    PyErr_Clear();
+    return frames ? frames : PyUnicode_FromString("");
+}
+
+/* What is said where format() failed. */
+static PyObject *format_plainly(const struct cellar_raised *raised,
+                                PyObject *name, PyObject *text)
+{
+    PyErr_Clear();
+    CELLAR_REF PyObject *frames = format_frames(raised->traceback);
+    if (!frames || !name || !text)
+        return NULL;
+    return PyUnicode_FromFormat("Traceback (most recent call last):\n%U%U: %U",
+                                frames, name, text);
 }
 
 static void describe(const struct cellar_raised *raised,
                      struct cellar_ending *ending)
 {
+    bool stuck = false;
     CELLAR_REF PyObject *name = class_name(raised->type);
-    CELLAR_REF PyObject *text = message(raised->value);
-    CELLAR_REF PyObject *lines = format(raised);
-    if (!lines && name && text)
-        lines = format_plainly(name, text);
+    CELLAR_REF PyObject *text = message(raised->value, &stuck);
+    PyObject *lines = stuck ? NULL : format(raised);
+    CELLAR_REF PyObject *told =
+        lines ? lines : format_plainly(raised, name, text);
     PyErr_Clear();
     if (name)
         ending->name = cellar_text_head(name, CELLAR_NAME_MAX);
     if (text)
         ending->text = cellar_text_head(text, CELLAR_MESSAGE_MAX);
-    if (lines)
-        ending->trace = cellar_text_ends(lines, CELLAR_TRACEBACK_MAX);
+    if (told)
+        ending->trace = cellar_text_ends(told, CELLAR_TRACEBACK_MAX);
     PyErr_Clear();
 }
 

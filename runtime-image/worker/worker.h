@@ -48,12 +48,14 @@ struct cellar_raised {
     PyObject *traceback; /* or NULL */
 };
 
-/* Takes the exception that is set; none is afterwards. */
+/* Takes the exception that is set, or nothing; none is set afterwards. */
 static inline struct cellar_raised cellar_raised_take(void)
 {
     struct cellar_raised raised = {0};
     PyErr_Fetch(&raised.type, &raised.value, &raised.traceback);
-    PyErr_NormalizeException(&raised.type, &raised.value, &raised.traceback);
+    if (raised.type)
+        PyErr_NormalizeException(&raised.type, &raised.value,
+                                 &raised.traceback);
     if (raised.traceback)
         (void)PyException_SetTraceback(raised.value, raised.traceback);
     return raised;
