@@ -86,6 +86,7 @@ struct cellar_session {
     enum cellar_phase phase;
     bool adopting;
     bool greeted; /* a WELCOME came: the container's agent works */
+    bool ready;   /* while BOOTING: the worker is; the stream may be missing */
     bool remove;  /* the container goes with the session */
     struct cellar_spec spec;
     struct cellar_record record;

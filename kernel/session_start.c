@@ -231,32 +231,6 @@ static void start_failed(struct cellar_session *s,
     cellar_session_kick(s);
 }
 
-static void on_started(void *user, const char *id, struct cellar_stream *stream,
-                       const struct cellar_error *err)
-{
-    struct cellar_session *s = user;
-    struct cellar_error why = {0};
-    s->pending--;
-    if (err) {
-        start_failed(s, err);
-        return;
-    }
-    if (!s->adopting)
-        (void)snprintf(s->record.container, sizeof s->record.container, "%s",
-                       id);
-    if (s->adopting && s->phase == CELLAR_PHASE_STARTING &&
-        greet(s, false, &why) != CELLAR_OK)
-        cellar_session_fail(s, true, why.code, "%s", why.msg);
-    if (cellar_channel_bind(&s->channel, stream, &why) != CELLAR_OK)
-        cellar_session_fail(s, s->adopting, why.code, "%s", why.msg);
-    /* The agent may have answered before the engine did. */
-    if (s->phase == CELLAR_PHASE_STARTING)
-        s->phase = CELLAR_PHASE_GREETING;
-    if (!s->adopting)
-        save(s);
-    cellar_session_kick(s);
-}
-
 static void on_control(void *user, enum cellar_request request)
 {
     struct cellar_session *s = user;
@@ -285,6 +259,34 @@ static void open_up(struct cellar_session *s)
     cellar_session_kick(s);
 }
 
+static void on_started(void *user, const char *id, struct cellar_stream *stream,
+                       const struct cellar_error *err)
+{
+    struct cellar_session *s = user;
+    struct cellar_error why = {0};
+    s->pending--;
+    if (err) {
+        start_failed(s, err);
+        return;
+    }
+    if (!s->adopting)
+        (void)snprintf(s->record.container, sizeof s->record.container, "%s",
+                       id);
+    if (s->adopting && s->phase == CELLAR_PHASE_STARTING &&
+        greet(s, false, &why) != CELLAR_OK)
+        cellar_session_fail(s, true, why.code, "%s", why.msg);
+    if (cellar_channel_bind(&s->channel, stream, &why) != CELLAR_OK)
+        cellar_session_fail(s, s->adopting, why.code, "%s", why.msg);
+    /* The agent may have answered before the engine did. */
+    if (s->phase == CELLAR_PHASE_STARTING)
+        s->phase = CELLAR_PHASE_GREETING;
+    if (!s->adopting)
+        save(s);
+    if (s->ready && s->phase == CELLAR_PHASE_BOOTING)
+        open_up(s);
+    cellar_session_kick(s);
+}
+
 void cellar_session_on_welcome(struct cellar_session *s,
                                const struct cellar_msg_welcome *welcome)
 {
@@ -310,7 +312,10 @@ void cellar_session_on_ready(struct cellar_session *s,
     (void)snprintf(s->record.python, sizeof s->record.python, "%.*s",
                    (int)ready->python.len, (const char *)ready->python.data);
     if (s->phase == CELLAR_PHASE_BOOTING) {
-        open_up(s);
+        /* Without its stream a session can't run cells, nor be recorded. */
+        s->ready = true;
+        if (s->channel.stream)
+            open_up(s);
     } else if (s->phase == CELLAR_PHASE_RESETTING && anew) {
         cellar_timer_unset(s->deadline);
         s->phase = CELLAR_PHASE_LIVE;
