@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz.h"
 #include "proto/link.h"
 #include "proto/sign.h"
 
@@ -92,8 +93,6 @@ static void feed_signed(struct pair *pair, struct cellar_link *from,
         len -= 1 + size;
     }
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {

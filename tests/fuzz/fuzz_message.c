@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz.h"
 #include "proto/message.h"
 
 static void pack(const struct cellar_message *msg, struct cellar_buf *out)
@@ -12,8 +13,6 @@ static void pack(const struct cellar_message *msg, struct cellar_buf *out)
     if (cellar_message_pack(msg, out) != CELLAR_OK)
         abort();
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz.h"
 #include "proto/message.h"
 #include "runtime-image/agent/records.h"
 
@@ -62,8 +63,6 @@ static enum cellar_code feed(struct cellar_records *records,
     }
     return CELLAR_E_AGAIN;
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEED_MAX (1u << 20)
+#include "fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+#define SEED_MAX (1u << 20)
 
 /* In memory of its own, so that a sanitizer sees the end. */
 static void run(const uint8_t *data, size_t len)

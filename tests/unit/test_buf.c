@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -7,6 +8,19 @@
 #include <cmocka.h>
 
 #include "proto/buf.h"
+
+/* Whether reallocations fail. */
+static bool no_memory;
+
+/* NOLINTBEGIN(readability-identifier-naming): the linker's names */
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+/* NOLINTEND(readability-identifier-naming) */
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    return no_memory ? NULL : __real_realloc(old, size);
+}
 
 static void appends_and_consumes_in_order(void **state)
 {
@@ -68,10 +82,10 @@ static void lends_room_that_a_commit_makes_content(void **state)
     uint8_t *room = NULL;
     cellar_buf_init(&buf, 100);
     assert_int_equal(cellar_buf_reserve(&buf, 60, &room), CELLAR_OK);
-    memcpy(room, "abc", 3);
+    memset(room, 'a', 3);
     cellar_buf_commit(&buf, 3);
     assert_int_equal(cellar_buf_len(&buf), 3);
-    assert_memory_equal(cellar_buf_peek(&buf), "abc", 3);
+    assert_memory_equal(cellar_buf_peek(&buf), "aaa", 3);
     cellar_buf_done(&buf);
 }
 
@@ -119,6 +133,25 @@ static void a_reset_gives_a_large_allocation_back(void **state)
     cellar_buf_done(&buf);
 }
 
+static void out_of_memory_is_an_error_that_changes_nothing(void **state)
+{
+    (void)state;
+    static const uint8_t large[10000];
+    struct cellar_buf buf;
+    cellar_buf_init(&buf, sizeof(large));
+    no_memory = true;
+    assert_int_equal(cellar_buf_append(&buf, "abc", 3), CELLAR_E_NOMEM);
+    assert_int_equal(cellar_buf_len(&buf), 0);
+    no_memory = false;
+    assert_int_equal(cellar_buf_append(&buf, "abc", 3), CELLAR_OK);
+    no_memory = true;
+    assert_int_equal(cellar_buf_append(&buf, large, 9000), CELLAR_E_NOMEM);
+    no_memory = false;
+    assert_int_equal(cellar_buf_len(&buf), 3);
+    assert_memory_equal(cellar_buf_peek(&buf), "abc", 3);
+    cellar_buf_done(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +162,7 @@ int main(void)
         cmocka_unit_test(cuts_back_what_was_appended_last),
         cmocka_unit_test(consumes_no_more_than_it_holds),
         cmocka_unit_test(a_reset_gives_a_large_allocation_back),
+        cmocka_unit_test(out_of_memory_is_an_error_that_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,19 @@
 #include "pair.h"
 #include "proto/link.h"
 
+/* Whether reallocations fail. */
+static bool no_memory;
+
+/* NOLINTBEGIN(readability-identifier-naming): the linker's names */
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+/* NOLINTEND(readability-identifier-naming) */
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    return no_memory ? NULL : __real_realloc(old, size);
+}
+
 static void assert_page(const char *name)
 {
     uint8_t page[1024];
@@ -315,6 +328,44 @@ static void a_packed_payload_is_repeated_in_a_new_epoch(void **state)
     cellar_buf_done(&payload);
 }
 
+/* A frame that is larger than what is held, while there is no memory. */
+static void feed_without_memory(struct cellar_link *from,
+                                struct cellar_link *to,
+                                const struct cellar_message *msg)
+{
+    size_t taken = 0;
+    assert_int_equal(cellar_link_send(from, msg, &out), CELLAR_OK);
+    no_memory = true;
+    assert_int_equal(
+        wire_feed(to, cellar_buf_peek(&out), cellar_buf_len(&out), &taken),
+        CELLAR_E_NOMEM);
+    no_memory = false;
+    cellar_buf_reset(&out);
+    assert_int_equal(taken, 0);
+}
+
+static void no_memory_ends_the_epoch_and_no_more(void **state)
+{
+    (void)state;
+    static const uint8_t large[CELLAR_CHUNK_MAX];
+    struct cellar_message output = wire_example("output");
+    struct cellar_message run = wire_example("run");
+    struct cellar_message msg;
+    output.u.output.data = (struct cellar_bytes){large, sizeof(large)};
+    run.u.run.code = (struct cellar_bytes){large, sizeof(large)};
+    feed_without_memory(&agent, &host, &output);
+    assert_int_equal(cellar_link_next(&host, &msg), CELLAR_E_NOMEM);
+    handshake();
+    feed_without_memory(&host, &agent, &run);
+    assert_int_equal(cellar_link_next(&agent, &msg), CELLAR_E_AGAIN);
+    handshake();
+    no_memory = true;
+    assert_int_equal(cellar_link_send(&agent, &output, &out), CELLAR_E_NOMEM);
+    no_memory = false;
+    assert_int_equal(cellar_buf_len(&out), 0);
+    assert_open();
+}
+
 /* An idle link keeps no memory of the largest frame it saw. */
 static void a_large_frame_leaves_little_behind(void **state)
 {
@@ -347,6 +398,7 @@ int main(void)
         PAIR_TEST(an_epoch_ends_before_a_number_comes_twice),
         PAIR_TEST(a_failed_send_changes_nothing),
         PAIR_TEST(a_packed_payload_is_repeated_in_a_new_epoch),
+        PAIR_TEST(no_memory_ends_the_epoch_and_no_more),
         PAIR_TEST(a_large_frame_leaves_little_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,12 +70,12 @@ static void a_payload_of_one_byte_and_of_the_cap_need_a_tag(void **state)
     struct cellar_link *links[] = {&host, &agent};
     for (size_t i = 0; i < 2; i++) {
         size_t taken = 0;
-        memcpy(frame, "\x00\x00\x00\x01", 4);
+        memcpy(frame, (const uint8_t[]){0, 0, 0, 1}, 4);
         assert_int_equal(
             wire_feed(links[i], frame, CELLAR_FRAME_HEADER_BYTES + 1, &taken),
             CELLAR_E_AUTH);
         again();
-        memcpy(frame, "\x00\x40\x00\x00", 4);
+        memcpy(frame, (const uint8_t[]){0, 64, 0, 0}, 4);
         assert_int_equal(wire_feed(links[i], frame, sizeof(frame) - 1, &taken),
                          CELLAR_E_AGAIN);
         assert_int_equal(wire_feed(links[i], frame, 1, &taken), CELLAR_E_AUTH);
@@ -256,7 +256,7 @@ static void record(struct stream *stream, struct cellar_link *from)
                                           "stop"};
     static const char *const of_agent[] = {"ready", "output", "display",
                                            "done-error", "pong"};
-    *stream = (struct stream){0};
+    memset(stream, 0, sizeof(*stream));
     for (size_t i = 0; i < FRAMES; i++) {
         say(from, from->role == CELLAR_ROLE_HOST ? of_host[i] : of_agent[i]);
         stream->ends[i + 1] = cellar_buf_len(&out);
@@ -319,7 +319,7 @@ static void move_a_frame(struct stream *stream, size_t i)
 
 static void put_noise(struct stream *stream, size_t i)
 {
-    uint8_t noise[FRAME_MAX];
+    uint8_t noise[FRAME_MAX] = {0};
     size_t len = 1 + wire_below(sizeof(noise));
     for (size_t n = 0; n < len; n++)
         noise[n] = (uint8_t)wire_random();

@@ -162,7 +162,7 @@ static enum cellar_code scan_arrays(uint8_t count)
     uint8_t bytes[3 + 16 * (3 + 64)] = {0xdc, 0, count};
     size_t len = 3;
     for (size_t i = 0; i < count; i++) {
-        memcpy(bytes + len, "\xdc\x00\x40", 3);
+        memcpy(bytes + len, (const uint8_t[]){0xdc, 0, 64}, 3);
         len += 3 + 64;
     }
     return cellar_scan(bytes, len);
@@ -180,7 +180,7 @@ static void thirty_one_nested_giants_are_refused_at_the_first(void **state)
     (void)state;
     uint8_t bytes[31 * 5];
     for (size_t i = 0; i < 31; i++)
-        memcpy(bytes + 5 * i, "\xdd\x01\x00\x00\x00", 5);
+        memcpy(bytes + 5 * i, (const uint8_t[]){0xdd, 1, 0, 0, 0}, 5);
     assert_int_equal(cellar_scan(bytes, sizeof(bytes)), CELLAR_E_LIMIT);
 }
 
@@ -191,7 +191,7 @@ static void a_mebibyte_of_nil_is_refused(void **state)
     uint8_t *bytes = test_malloc(len);
     memset(bytes, 0xc0, len);
     assert_int_equal(cellar_scan(bytes, len), CELLAR_E_PROTO);
-    memcpy(bytes, "\xdd\x00\x10\x00\x00", 5);
+    memcpy(bytes, (const uint8_t[]){0xdd, 0, 16, 0, 0}, 5);
     assert_int_equal(cellar_scan(bytes, len), CELLAR_E_LIMIT);
     test_free(bytes);
 }

@@ -160,17 +160,19 @@ size_t wire_page_blocks(void)
     return count;
 }
 
+/* Bytes up to the end of the line or its comment. */
 static size_t hex_line(const char *line, uint8_t *bytes, size_t max)
 {
     size_t count = 0;
-    unsigned value = 0;
-    int used = 0;
-    while (*line != '#' && sscanf(line, " %2x%n", &value, &used) == 1) {
-        assert_true(count < max);
+    for (;;) {
+        char *end = NULL;
+        unsigned long value = strtoul(line, &end, 16);
+        if (end == line)
+            return count;
+        assert_true(count < max && value <= 0xff);
         bytes[count++] = (uint8_t)value;
-        line += used;
+        line = end;
     }
-    return count;
 }
 
 size_t wire_page_block(const char *name, uint8_t *bytes, size_t max)
