@@ -21,8 +21,8 @@ struct visit {
     bool failed;
 };
 
-static const struct cellar_column cure_columns[] = {{"name", "CURES"},
-                                                    {"cure", ""}};
+static const struct cellar_column cure_columns[] = {{"name", "FOR"},
+                                                    {"cure", "CURE"}};
 
 static void add_row(void *user, const struct cellar_check_row *row)
 {

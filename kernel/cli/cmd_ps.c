@@ -30,7 +30,10 @@ static void say_age(uint64_t seconds, char text[CELLAR_UNIT_TEXT_MAX])
                     : seconds < 7200   ? 60
                     : seconds < 172800 ? 3600
                                        : 86400;
-    cellar_unit_say(CELLAR_UNIT_MILLIS, seconds / step * step * 1000, text);
+    if (seconds == 0)
+        snprintf(text, CELLAR_UNIT_TEXT_MAX, "0 s");
+    else
+        cellar_unit_say(CELLAR_UNIT_MILLIS, seconds / step * step * 1000, text);
 }
 
 static void add_row(void *user, const struct cellar_info *info)

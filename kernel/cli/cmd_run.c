@@ -94,7 +94,7 @@ static enum cellar_code run_cell(struct cellar_front *front,
                               : 0;
     if (!front->options.json)
         cellar_print_code(&front->out, cellar_session_cells(front->session) + 1,
-                          code, len);
+                          code, len, i == 0);
     enum cellar_code failed =
         cellar_front_run(front, code, len, timeout_ms, &result);
     if (failed != CELLAR_OK)

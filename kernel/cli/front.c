@@ -74,6 +74,8 @@ static void log_line(void *user, const char *line)
 
 int cellar_front_quit(const struct cellar_front *front)
 {
+    if (front->quit)
+        return front->quit;
     if (cellar_signals_quit())
         return CELLAR_EXIT_SIGNAL + cellar_signals_quit();
     /* With no cell to interrupt, the first Ctrl-C is meant for us. */
@@ -83,8 +85,10 @@ int cellar_front_quit(const struct cellar_front *front)
     return cellar_output_ok(&front->out) ? 0 : CELLAR_EXIT_FAILED;
 }
 
+/* For good: the end takes its own time, and counts signals anew. */
 static enum cellar_code give_up(struct cellar_front *front)
 {
+    front->quit = cellar_front_quit(front);
     front->err = (struct cellar_error){.code = CELLAR_E_AGAIN};
     return CELLAR_E_AGAIN;
 }
@@ -151,6 +155,7 @@ static void wait_to_remove(struct cellar_front *front)
     cellar_signals_forget();
     while (front->waiting && cellar_signals_count() == 0)
         cellar_dispatch(front->c, -1);
+    (void)give_up(front);
 }
 
 enum cellar_code cellar_front_start(struct cellar_front *front,

@@ -47,6 +47,7 @@ struct cellar_front {
     struct cellar_session *session;
     bool ends; /* the session ends with the command */
     struct cellar_error err;
+    int quit; /* the exit status, once there was a reason to give up */
 
     /* The one call under way. Here and not on a stack: its end may come as
      * late as cellar_free(), when the command has given up on it. */

@@ -10,11 +10,12 @@
 #include "units.h"
 
 void cellar_print_code(struct cellar_output *out, uint64_t cell,
-                       const char *code, size_t len)
+                       const char *code, size_t len, bool first)
 {
     char prompt[40] = "";
     int width = snprintf(prompt, sizeof prompt, "In [%" PRIu64 "]: ", cell);
     cellar_output_end_line(out);
+    cellar_output_text(out, first ? "" : "\n");
     cellar_output_text(out, prompt);
     while (len > 0) {
         const char *end = memchr(code, '\n', len);

@@ -4,14 +4,16 @@
 #ifndef CELLAR_CLI_PRINT_H
 #define CELLAR_CLI_PRINT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cellar/cellar.h"
 #include "output.h"
 
-/* "In [3]: x = 1" and its further lines, indented alike. */
+/* "In [3]: x = 1" and its further lines, indented alike; `first` leaves out
+ * the empty line before it. */
 void cellar_print_code(struct cellar_output *out, uint64_t cell,
-                       const char *code, size_t len);
+                       const char *code, size_t len, bool first);
 
 /* What follows the streamed output of a cell, in a notebook's way: displays,
  * "Out[3]: 42", the traceback, and the ending line where there's one. */
