@@ -4,7 +4,7 @@
  * agent each hold one, in its role:
  *
  *   host                                    agent
- *   cellar_link_init(HOST, key, nonce)      cellar_link_init(AGENT, NULL, n)
+ *   cellar_link_init(HOST, key)             cellar_link_init(AGENT, NULL)
  *   cellar_link_greet() -> bytes  ------->  cellar_link_feed(), _next(): HELLO
  *   _feed(), _next(): WELCOME     <-------  cellar_link_welcome() -> bytes
  *   cellar_link_send() / _next()  <------>  cellar_link_send() / _next()
@@ -25,7 +25,8 @@
  *         ... bytes += used, len -= used
  *         while ((code = cellar_link_next(&link, &msg)) == CELLAR_OK)
  *             ... msg; an agent answers HELLO with cellar_link_welcome()
- *         ... E_AGAIN: go on; else the epoch is over
+ *         ... E_AGAIN: go on; else the epoch is over, but an agent goes on too:
+ *         the next greeting may stand in the rest
  *     }
  */
 #ifndef CELLAR_PROTO_LINK_H
