@@ -35,6 +35,16 @@ enum cellar_code cellar_fail(struct cellar_error *err, enum cellar_code code,
     return code;
 }
 
+/* Appends as much of `text` as fits. */
+static void append(struct cellar_error *err, const char *text)
+{
+    size_t have = strlen(err->msg);
+    size_t room = sizeof(err->msg) - 1 - have;
+    size_t len = strnlen(text, room);
+    memcpy(err->msg + have, text, len);
+    err->msg[have + len] = '\0';
+}
+
 static enum cellar_code code_of_errno(int sys_errno)
 {
     switch (sys_errno) {
@@ -59,28 +69,20 @@ enum cellar_code cellar_fail_errno(struct cellar_error *err, int sys_errno,
     va_start(args, fmt);
     put_message(&fresh, fmt, args);
     va_end(args);
-    size_t len = strlen(fresh.msg);
-    snprintf(fresh.msg + len, sizeof(fresh.msg) - len, ": %s",
-             strerror(sys_errno));
+    append(&fresh, ": ");
+    append(&fresh, strerror(sys_errno));
     *err = fresh;
     return code;
 }
 
 enum cellar_code cellar_wrap(struct cellar_error *err, const char *fmt, ...)
 {
-    char context[CELLAR_ERROR_MSG_MAX];
+    struct cellar_error inner = *err;
     va_list args;
     va_start(args, fmt);
-    vsnprintf(context, sizeof(context), fmt, args);
+    put_message(err, fmt, args);
     va_end(args);
-    make_one_line(context);
-
-    char inner[CELLAR_ERROR_MSG_MAX];
-    memcpy(inner, err->msg, sizeof(inner));
-    inner[sizeof(inner) - 1] = '\0';
-    size_t room = sizeof(err->msg);
-    int used = snprintf(err->msg, room, "%s: ", context);
-    if (used > 0 && (size_t)used < room)
-        snprintf(err->msg + used, room - (size_t)used, "%s", inner);
+    append(err, ": ");
+    append(err, inner.msg);
     return err->code;
 }

@@ -13,6 +13,7 @@ struct cellar_http_call {
     char *body;
     int body_fd;
     struct cellar_buf reply;
+    bool has_head;            /* up to its empty line */
     enum cellar_code refused; /* why we ended the transfer */
     enum cellar_code (*on_piece)(void *user, const char *data, size_t len);
     cellar_http_fn *done;
@@ -52,6 +53,9 @@ static void call_finished(struct http_job *job, const struct cellar_error *err)
     if (call->refused) {
         fail_refused(&own, call);
         err = &own;
+    } else if (!err && !call->has_head) {
+        cellar_http_fail_curl(&own, job, CURLE_PARTIAL_FILE);
+        err = &own;
     } else if (!err && cellar_buf_append(&call->reply, "", 1)) {
         cellar_fail(&own, CELLAR_E_NOMEM, "HTTP: out of memory");
         err = &own;
@@ -69,6 +73,18 @@ static void call_finished(struct http_job *job, const struct cellar_error *err)
                    (const char *)cellar_buf_peek(&call->reply),
                    cellar_buf_len(&call->reply) - 1, NULL);
     cellar_http_leave(job->http);
+}
+
+/* libcurl takes a head that ends in the middle for a complete one. */
+static size_t take_header(char *data, size_t size, size_t count, void *user)
+{
+    struct cellar_http_call *call = user;
+    size_t len = size * count;
+    if (len > 5 && memcmp(data, "HTTP/", 5) == 0)
+        call->has_head = false; /* another one, after "100 Continue" */
+    else if (len && (*data == '\r' || *data == '\n'))
+        call->has_head = true;
+    return len;
 }
 
 static size_t take_reply(char *data, size_t size, size_t count, void *user)
@@ -145,6 +161,8 @@ static bool set_request(struct cellar_http_call *call,
     CURL *easy = call->job.easy;
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_reply);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
     if (request->body_fd > 0) {
         if (!set_body_fd(call, request->body_fd))
             return false;
