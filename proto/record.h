@@ -5,13 +5,18 @@
  *
  *     u32 length of the body, big endian | u8 kind | body
  *
- * agent -> worker   CODE   u64 cell (big endian), then the code, UTF-8
+ * agent -> worker   CODE   u64 cell, u64 ticket (big endian), then the code,
+ *                          UTF-8
  * launcher -> agent SANDBOX u8 Landlock's ABI (0: none), u8 Seccomp's mode
  * worker -> agent   READY  the Python version, "3.11.2"
  *                   MIME   type, a zero byte, data: a part of the result
  *                   NAME, TEXT, TRACE   an exception's name, message, and its
  *                          traceback, lines joined with \n
- *                   END    u64 cell (big endian), u8 outcome, u32 exit status
+ *                   END    u64 ticket (big endian), u8 outcome, u32 exit status
+ *
+ * The ticket is a random number of this cell's, which END gives back: a cell
+ * that writes an END of its own to the socket doesn't know it, and the agent
+ * sees that the worker is not to be believed any more.
  *
  * A cell's answer is any of MIME, NAME, TEXT, TRACE (each at most once, MIME
  * up to CELLAR_MIME_MAX times) and then END, best in one write. The header is
@@ -50,7 +55,8 @@ enum cellar_outcome {
     CELLAR_OUTCOME_EXIT = 3         /* SystemExit, with its exit status */
 };
 
-#define CELLAR_RECORD_END_BYTES 13
+#define CELLAR_RECORD_END_BYTES  13
+#define CELLAR_RECORD_CODE_BYTES 16 /* before the code itself */
 
 /* Exit statuses of launcher and bootstrap that say why no worker came up; the
  * agent turns each into its FAULT (message.h) with the worker's last words on

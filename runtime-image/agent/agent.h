@@ -45,7 +45,7 @@ struct cellar_agent {
     uint64_t now;
     uint64_t lease_end;
     uint64_t boot_end;   /* the patience with a starting worker; 0: none */
-    uint64_t mute_end;   /* with one that closed its control socket */
+    uint64_t mute_end;   /* with one that is not believed any more */
     uint64_t generation; /* of workers; 0: none was started */
     unsigned deaths;     /* of workers without a cell, in a row */
     unsigned landlock_abi, seccomp; /* what the launcher told */

@@ -51,11 +51,12 @@ enum cellar_code cellar_cell_accept(struct cellar_cell *cell, uint64_t number,
     return CELLAR_OK;
 }
 
-void cellar_cell_start(struct cellar_cell *cell, uint64_t now)
+void cellar_cell_start(struct cellar_cell *cell, uint64_t now, uint64_t ticket)
 {
     cellar_buf_reset(&cell->code);
     cell->phase = CELLAR_CELL_RUNNING;
     cell->started = now;
+    cell->ticket = ticket;
     cell->deadline = cell->timeout_us > 0 ? now + cell->timeout_us : 0;
 }
 

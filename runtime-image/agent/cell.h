@@ -42,7 +42,8 @@ enum cellar_cell_action {
 struct cellar_cell {
     enum cellar_cell_phase phase;
     uint64_t number;
-    uint64_t last; /* the highest number ever accepted */
+    uint64_t ticket; /* what the worker's END must give back */
+    uint64_t last;   /* the highest number ever accepted */
     uint64_t timeout_us;
     uint64_t output_max;
     uint64_t started;
@@ -64,7 +65,7 @@ enum cellar_code cellar_cell_accept(struct cellar_cell *cell, uint64_t number,
                                     const struct cellar_msg_run *run);
 
 /* The timeout counts from here. The code is forgotten. */
-void cellar_cell_start(struct cellar_cell *cell, uint64_t now);
+void cellar_cell_start(struct cellar_cell *cell, uint64_t now, uint64_t ticket);
 
 /* LEAVE when it has ended. The grace time counts from the first interrupt. */
 enum cellar_cell_action cellar_cell_interrupt(struct cellar_cell *cell,

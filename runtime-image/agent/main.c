@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,10 +81,15 @@ static void take_stdio(void)
     (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
 }
 
+/* A window of output is megabytes: given back when it is acknowledged, and not
+ * kept by malloc for the next one. */
+#define LARGE_BYTES (64 << 10)
+
 int main(int argc, char **argv)
 {
     static struct cellar_agent agent;
     (void)argc;
+    mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
     insist_on_protection();
     take_stdio();
     if (cellar_sign_init() != CELLAR_OK)

@@ -130,7 +130,7 @@ static enum cellar_code take_end(struct cellar_said *said, const uint8_t *body)
 {
     if (body[8] > CELLAR_OUTCOME_EXIT)
         return CELLAR_E_PROTO;
-    said->cell = number(body, 8);
+    said->ticket = number(body, 8);
     said->outcome = (enum cellar_outcome)body[8];
     said->exit_status = (uint32_t)number(body + 9, 4);
     return CELLAR_OK;

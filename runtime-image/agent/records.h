@@ -62,7 +62,7 @@ struct cellar_said {
     unsigned landlock_abi; /* SANDBOX */
     unsigned seccomp;
     char python[CELLAR_PYTHON_MAX + 1]; /* READY */
-    uint64_t cell;                      /* END */
+    uint64_t ticket;                    /* END */
     enum cellar_outcome outcome;
     uint32_t exit_status;
 };

@@ -5,6 +5,9 @@
 /* As many lengths as the charges allow payloads. */
 #define LENS_MAX (CELLAR_RING_BYTES / CELLAR_RING_COST * sizeof(uint32_t))
 
+/* From here on a buffer is worth giving back. */
+#define LARGE_BYTES (256u << 10)
+
 void cellar_ring_init(struct cellar_ring *ring)
 {
     *ring = (struct cellar_ring){.first = 1};
@@ -105,16 +108,30 @@ static void drop_first(struct cellar_ring *ring)
     }
 }
 
+/* What is left after a large window may be a DONE of some bytes that waits for
+ * the next message: it does not keep the window's memory. */
+static void shrink(struct cellar_buf *buf)
+{
+    struct cellar_buf small;
+    cellar_buf_init(&small, buf->max);
+    if (cellar_buf_len(buf) > buf->size / 16 ||
+        cellar_buf_append(&small, cellar_buf_peek(buf), cellar_buf_len(buf)) !=
+            CELLAR_OK)
+        return;
+    cellar_buf_done(buf);
+    *buf = small;
+}
+
 bool cellar_ring_ack(struct cellar_ring *ring, uint64_t mark)
 {
     if (mark > cellar_ring_delivered(ring))
         return false;
     while (ring->count > 0 && ring->first <= mark)
         drop_first(ring);
-    if (ring->count == 0) {
-        cellar_buf_reset(&ring->payloads);
-        cellar_buf_reset(&ring->lens);
-    }
+    if (ring->payloads.size >= LARGE_BYTES)
+        shrink(&ring->payloads);
+    if (ring->lens.size >= LARGE_BYTES)
+        shrink(&ring->lens);
     return true;
 }
 

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -15,9 +16,10 @@
  * heaviest load still is far below this. */
 #define BOOT_US_MAX 60000000u
 
-/* Between the end of a dying process's control socket and its SIGCHLD lie
- * microseconds; a worker that closed the socket itself lives on. */
-#define MUTE_US_MAX 1000000u
+/* A worker whose word has no worth any more is killed, but not before it could
+ * die by itself, which says more of the cell: a process that dies closes its
+ * sockets microseconds before its parent hears of it. */
+#define MUTE_US_MAX 100000u
 
 /* A worker that dies idle, again and again, is no session. */
 #define DEATHS_MAX 3
@@ -211,6 +213,13 @@ static void died_booting(struct cellar_agent *agent, int status)
     fault_of_boot(agent, status);
 }
 
+/* Whether the worker was given it: one that still waits is not touched by what
+ * becomes of this worker. */
+static bool has_begun(const struct cellar_cell *cell)
+{
+    return cell->started > 0;
+}
+
 static void died_idle(struct cellar_agent *agent)
 {
     agent->lost = true;
@@ -250,7 +259,7 @@ void cellar_agent_reap(struct cellar_agent *agent)
         return;
     if (!agent->worker.ready)
         died_booting(agent, status);
-    else if (agent->cell.phase == CELLAR_CELL_NONE)
+    else if (!has_begun(&agent->cell))
         died_idle(agent);
     else
         died_running(agent, status, &used);
@@ -275,21 +284,37 @@ void cellar_agent_reset(struct cellar_agent *agent)
 /* ---------------------------------------------------- what the worker says --
  */
 
-/* Killed for breaking the rules. */
-static void distrust(struct cellar_agent *agent)
+/* Killed for having broken the rules. */
+static void end_mute(struct cellar_agent *agent)
 {
+    agent->mute_end = 0;
     if (!agent->worker.ready) {
         fault(agent, CELLAR_FAULT_WORKER,
               "what the starting worker said makes no sense",
               cellar_output_tail(&agent->output));
-        return;
-    }
-    if (agent->cell.phase == CELLAR_CELL_NONE) {
+    } else if (!has_begun(&agent->cell)) {
         died_idle(agent);
-        return;
+    } else {
+        finish_by_kill(agent);
+        replace_worker(agent);
     }
-    finish_by_kill(agent);
-    replace_worker(agent);
+}
+
+/* It broke the rules: nothing it says is listened to. */
+static void distrust(struct cellar_agent *agent)
+{
+    cellar_worker_hang_up(&agent->worker);
+    agent->mute_end = agent->now + MUTE_US_MAX;
+}
+
+/* Its control socket is at its end: it dies, or has closed the socket. One
+ * that runs a cell may go on: it may have become another program, and how
+ * that ends, or its timeout, is the cell's ending. */
+static void on_hang_up(struct cellar_agent *agent)
+{
+    distrust(agent);
+    if (agent->cell.phase == CELLAR_CELL_RUNNING)
+        agent->mute_end = 0;
 }
 
 static void on_ready(struct cellar_agent *agent, const char *python)
@@ -312,7 +337,7 @@ static void on_ready(struct cellar_agent *agent, const char *python)
 static void on_end(struct cellar_agent *agent, const struct cellar_said *said)
 {
     if (agent->cell.phase != CELLAR_CELL_RUNNING ||
-        said->cell != agent->cell.number) {
+        said->ticket != agent->cell.ticket) {
         distrust(agent);
         return;
     }
@@ -340,14 +365,6 @@ static void on_said(struct cellar_agent *agent, const struct cellar_said *said)
     }
 }
 
-/* Its control socket is at its end. Most often that is the beginning of its
- * death, and how it died is the better answer. */
-static void on_mute(struct cellar_agent *agent)
-{
-    cellar_worker_hang_up(&agent->worker);
-    agent->mute_end = agent->now + MUTE_US_MAX;
-}
-
 /* One read; false when nothing came of it. */
 static bool receive(struct cellar_agent *agent)
 {
@@ -361,7 +378,7 @@ static bool receive(struct cellar_agent *agent)
     if (n > 0)
         cellar_records_arrived(&agent->records, (size_t)n);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-        on_mute(agent);
+        on_hang_up(agent);
     return n > 0;
 }
 
@@ -385,6 +402,20 @@ void cellar_agent_hear_worker(struct cellar_agent *agent)
 
 /* ----------------------------------------------------------------- cells -- */
 
+/* Fresh random numbers, some at a time: a cell is too short for a system call
+ * of its own for each. */
+static uint64_t next_ticket(void)
+{
+    static uint64_t tickets[32];
+    static size_t left;
+    if (left == 0) {
+        if (getrandom(tickets, sizeof(tickets), 0) != sizeof(tickets))
+            cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "no random numbers: %m");
+        left = sizeof(tickets) / sizeof(tickets[0]);
+    }
+    return tickets[--left];
+}
+
 void cellar_agent_start_cell(struct cellar_agent *agent)
 {
     struct cellar_cell *cell = &agent->cell;
@@ -394,18 +425,20 @@ void cellar_agent_start_cell(struct cellar_agent *agent)
         finish_by_kill(agent);
         return;
     }
-    if (!agent->worker.ready)
+    if (!agent->worker.ready || agent->worker.control < 0)
         return;
     cellar_output_begin(&agent->output, cell->number, cell->output_max);
-    cellar_usage_begin(&agent->usage);
     cellar_records_await(&agent->records, CELLAR_RECORDS_RUNNING);
-    enum cellar_code code =
-        cellar_worker_send_code(&agent->worker, cell->number, &cell->code);
+    uint64_t ticket = next_ticket();
+    enum cellar_code code = cellar_worker_send_code(
+        &agent->worker, cell->number, ticket, &cell->code);
     if (code != CELLAR_OK)
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "giving a cell on: %s",
                          cellar_code_text(code));
-    cellar_cell_start(cell, agent->now);
+    cellar_cell_start(cell, agent->now, ticket);
     (void)cellar_worker_flush(&agent->worker);
+    /* Last, while the worker wakes up: this costs the cell nothing. */
+    cellar_usage_begin(&agent->usage);
 }
 
 static void act(struct cellar_agent *agent, enum cellar_cell_action action)
@@ -441,7 +474,7 @@ void cellar_agent_tick(struct cellar_agent *agent)
         cellar_output_drained(&agent->output, &agent->wire, agent->now))
         finish(agent);
     if (agent->mute_end > 0 && agent->now >= agent->mute_end)
-        distrust(agent);
+        end_mute(agent);
     if (agent->boot_end > 0 && agent->now >= agent->boot_end)
         fault(agent, CELLAR_FAULT_WORKER, "the worker did not become ready",
               cellar_output_tail(&agent->output));

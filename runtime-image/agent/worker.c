@@ -25,7 +25,8 @@
 /* Directories beyond the launcher's own three arguments. */
 #define DIRS_MAX 32
 
-#define CODE_HEADER_BYTES (CELLAR_RECORD_HEADER_BYTES + 8)
+#define CODE_HEADER_BYTES                                                      \
+    (CELLAR_RECORD_HEADER_BYTES + CELLAR_RECORD_CODE_BYTES)
 
 extern char **environ;
 
@@ -168,17 +169,22 @@ enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
 
 /* ---------------------------------------------------------------- speech -- */
 
+static void put_number(uint8_t *to, uint64_t n, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++)
+        to[i] = (uint8_t)(n >> (8 * (bytes - 1 - i)));
+}
+
 enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
-                                         uint64_t cell,
+                                         uint64_t cell, uint64_t ticket,
                                          const struct cellar_buf *code)
 {
     uint8_t header[CODE_HEADER_BYTES];
     size_t len = cellar_buf_len(code);
-    for (int i = 0; i < 4; i++)
-        header[i] = (uint8_t)((len + 8) >> (24 - 8 * i));
+    put_number(header, len + CELLAR_RECORD_CODE_BYTES, 4);
     header[4] = CELLAR_RECORD_CODE;
-    for (int i = 0; i < 8; i++)
-        header[5 + i] = (uint8_t)(cell >> (56 - 8 * i));
+    put_number(header + 5, cell, 8);
+    put_number(header + 13, ticket, 8);
     enum cellar_code rc =
         cellar_buf_append(&worker->todo, header, sizeof(header));
     if (rc == CELLAR_OK)

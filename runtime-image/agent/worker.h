@@ -35,7 +35,7 @@ enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
 
 /* Gives the worker a cell; as much as it takes now, the rest by _flush(). */
 enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
-                                         uint64_t cell,
+                                         uint64_t cell, uint64_t ticket,
                                          const struct cellar_buf *code);
 
 /* False when the control socket is dead. */

@@ -118,7 +118,7 @@ static void add_text(struct cellar_answer *answer, enum cellar_record_kind kind,
                                 (size_t)PyBytes_Size(bytes));
 }
 
-static void fill(struct cellar_answer *answer, uint64_t cell, PyObject *shown,
+static void fill(struct cellar_answer *answer, uint64_t ticket, PyObject *shown,
                  const struct cellar_ending *ending)
 {
     if (shown)
@@ -128,7 +128,8 @@ static void fill(struct cellar_answer *answer, uint64_t cell, PyObject *shown,
     add_text(answer, CELLAR_RECORD_NAME, ending->name);
     add_text(answer, CELLAR_RECORD_TEXT, ending->text);
     add_text(answer, CELLAR_RECORD_TRACE, ending->trace);
-    cellar_answer_end(answer, cell, ending->outcome, (uint32_t)ending->status);
+    cellar_answer_end(answer, ticket, ending->outcome,
+                      (uint32_t)ending->status);
 }
 
 void cellar_cell_run(const struct cellar_request *request,
@@ -143,5 +144,5 @@ void cellar_cell_run(const struct cellar_request *request,
     cellar_interrupt_forbid();
     if (getpid() != cells.home)
         leave_child(&ending);
-    fill(answer, request->cell, shown, &ending);
+    fill(answer, request->ticket, shown, &ending);
 }

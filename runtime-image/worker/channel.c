@@ -13,7 +13,7 @@
 #include "proto/limits.h"
 
 enum {
-    CELL_BYTES = 8,
+    NUMBER_BYTES = 8, /* of a cell, of a ticket */
     END_RECORD_BYTES = CELLAR_RECORD_HEADER_BYTES + CELLAR_RECORD_END_BYTES,
     BUFFER_BYTES = 4096,     /* what is there from the start */
     BUFFER_KEEP = 256 << 10, /* what is kept for the next cell */
@@ -133,13 +133,13 @@ bool cellar_answer_add_part(struct cellar_answer *answer, const char *type,
     return true;
 }
 
-void cellar_answer_end(struct cellar_answer *answer, uint64_t cell,
+void cellar_answer_end(struct cellar_answer *answer, uint64_t ticket,
                        enum cellar_outcome outcome, uint32_t status)
 {
     uint8_t body[CELLAR_RECORD_END_BYTES];
-    put_number(body, cell, CELL_BYTES);
-    body[CELL_BYTES] = (uint8_t)outcome;
-    put_number(body + CELL_BYTES + 1, status, 4);
+    put_number(body, ticket, NUMBER_BYTES);
+    body[NUMBER_BYTES] = (uint8_t)outcome;
+    put_number(body + NUMBER_BYTES + 1, status, 4);
     /* Room was kept by the READY that went through the same buffer. */
     if (!cellar_answer_add(answer, CELLAR_RECORD_END, body, sizeof(body)))
         leave("out of memory");
@@ -214,13 +214,15 @@ void cellar_channel_read(struct cellar_request *request)
 {
     receive_until(CELLAR_RECORD_HEADER_BYTES);
     uint64_t len = get_number(channel.data, 4);
-    if (channel.data[4] != CELLAR_RECORD_CODE || len < CELL_BYTES ||
-        len > CELL_BYTES + CELLAR_CODE_MAX)
+    if (channel.data[4] != CELLAR_RECORD_CODE ||
+        len < CELLAR_RECORD_CODE_BYTES ||
+        len > CELLAR_RECORD_CODE_BYTES + CELLAR_CODE_MAX)
         leave("the control socket carried no cell");
     receive_until(CELLAR_RECORD_HEADER_BYTES + (size_t)len);
     channel.used = CELLAR_RECORD_HEADER_BYTES + (size_t)len;
     const uint8_t *body = channel.data + CELLAR_RECORD_HEADER_BYTES;
-    request->cell = get_number(body, CELL_BYTES);
-    request->code = (const char *)body + CELL_BYTES;
-    request->len = (size_t)len - CELL_BYTES;
+    request->cell = get_number(body, NUMBER_BYTES);
+    request->ticket = get_number(body + NUMBER_BYTES, NUMBER_BYTES);
+    request->code = (const char *)body + CELLAR_RECORD_CODE_BYTES;
+    request->len = (size_t)len - CELLAR_RECORD_CODE_BYTES;
 }

@@ -25,6 +25,7 @@
 /* A cell to run. `code` lives until the next cellar_channel_wait(). */
 struct cellar_request {
     uint64_t cell;
+    uint64_t ticket; /* for cellar_answer_end() */
     const char *code;
     size_t len;
 };
@@ -50,7 +51,7 @@ bool cellar_answer_add_part(struct cellar_answer *answer, const char *type,
                             const void *data, size_t len);
 
 /* Appends END, for which every answer keeps room: it is never left out. */
-void cellar_answer_end(struct cellar_answer *answer, uint64_t cell,
+void cellar_answer_end(struct cellar_answer *answer, uint64_t ticket,
                        enum cellar_outcome outcome, uint32_t status);
 
 /* Writes the answer and empties it. Ends the process, at once and without any

@@ -177,11 +177,12 @@ static void the_records_of_the_page_are_those_of_the_header(void **state)
     uint8_t page[256];
     uint8_t made[256];
     const uint8_t end[CELLAR_RECORD_END_BYTES] = {
-        0, 0, 0, 0, 0, 0, 0, 7, CELLAR_OUTCOME_OK, 0, 0, 0, 0};
+        0xc0, 0xff, 0xee, 0xc0, 0xff, 0xee, 0xc0, 0xff, CELLAR_OUTCOME_OK,
+        0,    0,    0,    0};
     size_t len = record(made, CELLAR_RECORD_CODE,
-                        "\0\0\0\0\0\0\0\7"
+                        "\0\0\0\0\0\0\0\7\xc0\xff\xee\xc0\xff\xee\xc0\xff"
                         "6 * 7",
-                        13);
+                        21);
     len += record(made + len, CELLAR_RECORD_MIME,
                   "text/plain\0"
                   "42",

@@ -23,6 +23,7 @@ VERSION = tuple(map(int, subprocess.check_output(
 OK, ERROR, INTERRUPTED, EXIT = range(4)
 RESULT_MAX = 1 << 20
 TRACEBACK_MAX = 256 << 10
+TICKET = (1 << 64) - 1
 DEADLINE = 30
 
 
@@ -86,7 +87,8 @@ class Worker:
             code = code.encode()
         self.cells += 1
         self.socket.sendall(
-            struct.pack(">IBQ", len(code) + 8, ord("C"), self.cells) + code)
+            struct.pack(">IBQQ", len(code) + 16, ord("C"), self.cells,
+                        ~self.cells & TICKET) + code)
 
     def answer(self):
         answer = Answer()
@@ -106,9 +108,9 @@ class Worker:
                 answer.trace = body.decode()
             else:
                 assert kind == "E", kind
-                cell, answer.outcome, answer.status = struct.unpack(
+                ticket, answer.outcome, answer.status = struct.unpack(
                     ">QBI", body)
-                assert cell == self.cells
+                assert ticket == ~self.cells & TICKET
                 return answer
 
     def run(self, code):
