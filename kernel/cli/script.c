@@ -21,7 +21,7 @@ static struct line next_line(const char *text, size_t len)
 /* A copy with LF as the one line ending, and without a byte order mark. */
 static char *normalize(const char *text, size_t len, size_t *out_len)
 {
-    char *copy = malloc(len + 1);
+    char *copy = calloc(1, len + 1);
     size_t used = 0;
     size_t i = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     if (!copy)

@@ -15,10 +15,10 @@
 #define COMPLETE CELLAR_LINES_COMPLETE
 #define MORE     CELLAR_LINES_MORE
 
-/* A copy of just the length: the sanitizer sees a byte read too far. */
-static enum cellar_lines state_of(const char *text)
+/* Looks at a copy of just the length: the sanitizer sees a byte read too far.
+ */
+static enum cellar_lines state_of(const char *text, size_t len)
 {
-    size_t len = strlen(text);
     char *copy = malloc(len ? len : 1);
     assert_non_null(copy);
     memcpy(copy, text, len);
@@ -31,7 +31,7 @@ static void expect(enum cellar_lines state, const char *const *texts)
 {
     for (; *texts; texts++) {
         print_message("%s|\n", *texts);
-        assert_int_equal(state_of(*texts), state);
+        assert_int_equal(state_of(*texts, strlen(*texts)), state);
     }
 }
 
@@ -214,12 +214,7 @@ static void any_bytes_get_an_answer(void **state)
             seed = seed * 1103515245 + 12345;
             text[len] = alphabet[(seed >> 16) % sizeof alphabet];
         }
-        char *copy = malloc(len ? len : 1);
-        assert_non_null(copy);
-        memcpy(copy, text, len);
-        enum cellar_lines found = cellar_lines_state(copy, len);
-        free(copy);
-        assert_in_range(found, EMPTY, MORE);
+        assert_in_range(state_of(text, len), EMPTY, MORE);
     }
 }
 

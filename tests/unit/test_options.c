@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "kernel/cli/command.h"
+#include "kernel/cli/help.h"
 #include "kernel/cli/options.h"
 #include "kernel/cli/units.h"
 
@@ -140,6 +141,51 @@ static void commands_are_sound(void **state)
         }
     }
     assert_null(cellar_command_find("nothing"));
+}
+
+/* The help of `command`, in a buffer that the next call overwrites. */
+static const char *help_of(const struct cellar_command *command)
+{
+    static char text[16384];
+    FILE *file = tmpfile();
+    struct cellar_output out;
+    assert_non_null(file);
+    cellar_output_init(&out, fileno(file));
+    cellar_help_print(&out, command);
+    assert_true(cellar_output_ok(&out));
+    rewind(file);
+    size_t len = fread(text, 1, sizeof text - 1, file);
+    assert_in_range(len, 1, sizeof text - 2);
+    text[len] = '\0';
+    (void)fclose(file);
+    return text;
+}
+
+static bool shows_option(const char *help, const char *name)
+{
+    char text[64] = "";
+    snprintf(text, sizeof text, " --%s ", name);
+    const char *at = strstr(help, text);
+    snprintf(text, sizeof text, " --%s\n", name);
+    return at || strstr(help, text);
+}
+
+static void help_shows_what_the_tables_say(void **state)
+{
+    (void)state;
+    for (size_t c = 0; cellar_commands[c]; c++) {
+        const struct cellar_command *command = cellar_commands[c];
+        const char *help = help_of(command);
+        assert_non_null(strstr(help, command->text));
+        assert_non_null(strstr(help, command->details));
+        for (size_t i = 0; i < cellar_option_count(); i++) {
+            struct cellar_option option = cellar_option_at(i);
+            bool wanted = option.commands & command->bit;
+            if (shows_option(help, option.name) != wanted)
+                fail_msg("--%s in the help of %s", option.name, command->name);
+        }
+        assert_non_null(strstr(help_of(NULL), command->text));
+    }
 }
 
 /* -------------------------------------------------------- command line -- */
@@ -293,6 +339,7 @@ int main(void)
         cmocka_unit_test(presets_and_bounds_can_be_written),
         cmocka_unit_test(the_library_accepts_the_presets),
         cmocka_unit_test(commands_are_sound),
+        cmocka_unit_test(help_shows_what_the_tables_say),
         cmocka_unit_test(options_stand_anywhere),
         cmocka_unit_test(letters_and_operands),
         cmocka_unit_test(the_last_of_two_values_counts),
