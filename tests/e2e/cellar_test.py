@@ -43,9 +43,10 @@ def run(*arguments, stdin="", timeout=120, env=None, cwd=None):
 
 
 def popen(*arguments, **options):
-    """Starts `cellar ARGUMENTS` with pipes for stdin, stdout and stderr."""
-    for name in "stdin", "stdout", "stderr":
-        options.setdefault(name, subprocess.PIPE)
+    """Starts `cellar ARGUMENTS` with pipes for stdout and stderr."""
+    options.setdefault("stdin", subprocess.DEVNULL)
+    options.setdefault("stdout", subprocess.PIPE)
+    options.setdefault("stderr", subprocess.PIPE)
     options.setdefault("env", ENVIRONMENT)
     return subprocess.Popen([CELLAR, *arguments], **options)
 
@@ -123,8 +124,34 @@ class Session:
             raise AssertionError("cellar exec: %d %s" % (done.status, done.err))
         return json.loads(done.out.splitlines()[-1])
 
+    @contextlib.contextmanager
+    def running(self, code, *options):
+        """`cellar exec --json` of a cell that is known to have begun."""
+        mark = "/dev/shm/started-%d" % time.monotonic_ns()
+        process = popen("exec", "--json", *options, self.name,
+                        "open(%r, 'w').close()\n%s" % (mark, code))
+        try:
+            wait_for(lambda: self.has_file(mark))
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
+
     def stop(self):
         return run("stop", self.name)
+
+
+def result_of(process):
+    """Exit status and result object of an exec that Session.running() gave,
+    once it has ended."""
+    text = process.stdout.read().decode()
+    status = process.wait(60)
+    if status not in (0, 1):
+        raise AssertionError("cellar exec: %d %s" % (
+            status, process.stderr.read().decode()))
+    return status, json.loads(text.splitlines()[-1])
 
 
 @contextlib.contextmanager

@@ -99,7 +99,6 @@ class Streaming(SessionTest):
     def arrivals(self, code, stream="stdout"):
         """(seconds, bytes) of each read from `cellar exec`."""
         process = popen("exec", self.session.name, code)
-        process.stdin.close()
         pipe, chunks = getattr(process, stream), []
         while data := os.read(pipe.fileno(), 65536):
             chunks.append((time.monotonic(), data))
@@ -139,7 +138,6 @@ class Streaming(SessionTest):
         """What the cell writes meanwhile is waiting when it comes back."""
         process = popen("exec", self.session.name,
                         "for i in range(300000): print('0123456789')\ni")
-        process.stdin.close()
         time.sleep(2)
         lines = process.stdout.read().decode().splitlines()
         self.assertEqual(0, process.wait(60))

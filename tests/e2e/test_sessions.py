@@ -8,7 +8,8 @@ import time
 import unittest
 
 import cellar_test
-from cellar_test import Session, SessionTest, popen, run, session, unique
+from cellar_test import (Session, SessionTest, popen, result_of, run, session,
+                         unique)
 
 
 class Named(SessionTest):
@@ -45,7 +46,6 @@ class Named(SessionTest):
         process = popen("exec", self.session.name,
                         "import time\nprint('go', flush=True)\n"
                         "time.sleep(1)\nunattended = 2")
-        process.stdin.close()
         self.assertEqual(b"go\n", os.read(process.stdout.fileno(), 100))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -70,7 +70,6 @@ class Busy(SessionTest):
     def test_a_second_exec_is_told_who_has_it(self):
         process = popen("exec", self.session.name,
                         "import time\nprint('go', flush=True)\ntime.sleep(2)")
-        process.stdin.close()
         self.assertEqual(b"go\n", os.read(process.stdout.fileno(), 100))
         listed = [s for s in json.loads(run("ps", "--json").out)
                   if s["name"] == self.session.name]
@@ -102,18 +101,11 @@ class Busy(SessionTest):
 
     def test_it_can_be_stopped_by_others(self):
         with session(prefix="busy") as other:
-            process = popen("exec", "--json", other.name,
-                            "import time\nprint('go', flush=True)\n"
-                            "time.sleep(60)")
-            process.stdin.close()
-            cellar_test.wait_for(lambda: [
-                s for s in json.loads(run("ps", "--json").out)
-                if s["name"] == other.name and s["state"] == "busy"])
-            done = run("stop", other.name)
-            self.assertEqual(0, done.status, done.err)
-            out, _ = process.communicate(timeout=30)
-            self.assertEqual(1, process.returncode)
-            result = json.loads(out.splitlines()[-1])
+            with other.running("import time\ntime.sleep(60)") as process:
+                done = run("stop", other.name)
+                self.assertEqual(0, done.status, done.err)
+                status, result = result_of(process)
+            self.assertEqual(1, status)
             self.assertIn(result["status"], ("lost", "killed"))
             self.assertAlive()
 
@@ -171,15 +163,9 @@ class Reset(SessionTest):
         self.assertGreater(self.ok("1")["cell"], before)
 
     def test_a_running_cell_ends_first(self):
-        process = popen("exec", "--json", self.session.name,
-                        "import time\ntime.sleep(60)")
-        process.stdin.close()
-        cellar_test.wait_for(lambda: [
-            s for s in json.loads(run("ps", "--json").out)
-            if s["name"] == self.session.name and s["state"] == "busy"])
-        self.reset()
-        out, _ = process.communicate(timeout=30)
-        result = json.loads(out.splitlines()[-1])
+        with self.session.running("import time\ntime.sleep(60)") as process:
+            self.reset()
+            _, result = result_of(process)
         self.assertEqual(("killed", "fresh"),
                          (result["status"], result["state"]))
         self.assertAlive()
@@ -219,23 +205,16 @@ class Stop(unittest.TestCase):
         cellar_test.docker("rm", "-f", live.container())
         done = run("exec", live.name, "1")
         self.assertEqual(3, done.status)
-        self.assertIn("gone", done.err)
+        self.assertIn("No such container", done.err)
         self.assertEqual(0, run("start", live.name).status)
         live.stop()
 
     def test_a_cell_whose_container_is_killed_is_lost(self):
         live = Session(prefix="lost")
-        process = popen("exec", "--json", live.name,
-                        "import time\ntime.sleep(60)")
-        process.stdin.close()
-        cellar_test.wait_for(lambda: [
-            s for s in json.loads(run("ps", "--json").out)
-            if s["name"] == live.name and s["state"] == "busy"])
-        cellar_test.docker("kill", live.container())
-        out, _ = process.communicate(timeout=30)
-        self.assertEqual(1, process.returncode)
-        result = json.loads(out.splitlines()[-1])
-        self.assertEqual("lost", result["status"])
+        with live.running("import time\ntime.sleep(60)") as process:
+            cellar_test.docker("kill", live.container())
+            status, result = result_of(process)
+        self.assertEqual((1, "lost"), (status, result["status"]))
         self.assertTrue(result["reason"])
         live.stop()
         self.assertNotIn(live.name, run("ps").out)

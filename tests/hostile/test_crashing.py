@@ -3,8 +3,7 @@
 import signal
 import unittest
 
-from cellar_test import run
-from hostile import HostileTest
+from hostile import HostileTest, run
 
 IGNORED = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
            signal.SIGPIPE, signal.SIGXFSZ,  # Python ignores these two itself
@@ -12,8 +11,13 @@ IGNORED = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
            signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 
+LIBC = {32, 33}  # glibc's own, which it may or may not be handling yet
+
+
 def name_of(number):
     """As the result object names a signal."""
+    if number == signal.SIGIO:
+        return "SIGPOLL"  # two names for one number
     return (signal.Signals(number).name if number < 32
             else "signal %d" % number)
 
@@ -27,9 +31,7 @@ class Signals(HostileTest):
         return ("killed", "fresh", name_of(number))
 
     def test_each_signal_to_itself(self):
-        for number in range(1, 65):
-            if number == signal.SIGINT:
-                continue
+        for number in sorted(set(range(1, 65)) - LIBC - {signal.SIGINT}):
             with self.subTest(signal=number):
                 result = self.cell("import os\nos.kill(os.getpid(), %d)\n"
                                    "import time\ntime.sleep(0.05)" % number,

@@ -4,8 +4,7 @@ import json
 import time
 import unittest
 
-from cellar_test import run
-from hostile import HostileTest
+from hostile import HostileTest, run
 
 # A record as proto/record.h has it, and the number of the running cell.
 FORGE = """
@@ -58,7 +57,12 @@ class Text(HostileTest):
 
 
 class OwnChannel(HostileTest):
-    """The worker's own channel: fd 3, where it says how its cell went."""
+    """The worker's own channel: fd 3, where it says how its cell went.
+
+    A worker that lies about its cell can spoil what is its own: this cell's
+    content, and the next cell, which then ends as killed and says fresh. It
+    can't make that one's answer, nor the ending of any.
+    """
 
     def setUp(self):
         super().setUp()
@@ -67,41 +71,65 @@ class OwnChannel(HostileTest):
     def cell_number(self):
         return self.ok("None")["cell"] + 1
 
+    def assertNextIsRightOrSpoilt(self):
+        following = self.cell("print('next')\n40 + 2")
+        if following["status"] == "killed":
+            self.assertEqual(("fresh", None),
+                             (following["state"], following["result"]))
+            following = self.cell("print('next')\n40 + 2")
+        self.assertEqual(("ok", "next\n", {"text/plain": "42"}),
+                         (following["status"], following["stdout"],
+                          following["result"]))
+
     def test_a_fake_end_while_the_cell_goes_on(self):
         number = self.cell_number()
         result = self.cell(
             "os.write(3, record(b'M', b'text/plain\\0forged') + end(%d))\n"
             "time.sleep(0.3)\nprint('LATE')\n'LATE'" % number)
         self.assertEqual(number, result["cell"])
-        following = self.cell("print('next')\n40 + 2")
-        self.assertEqual(("ok", "next\n", {"text/plain": "42"}),
-                         (following["status"], following["stdout"],
-                          following["result"]))
+        self.assertNextIsRightOrSpoilt()
 
     def test_a_fake_end_of_later_cells(self):
         number = self.cell_number()
         self.cell("os.write(3, b''.join(end(n) for n in range(%d, %d)))\n"
                   "time.sleep(0.1)" % (number, number + 20))
         for _ in range(5):
-            following = self.cell("print('next')\n40 + 2")
-            self.assertEqual(("ok", "next\n", {"text/plain": "42"}),
-                             (following["status"], following["stdout"],
-                              following["result"]))
+            self.assertNextIsRightOrSpoilt()
+
+    def assertDeathIsTold(self, death, *ending):
+        """A worker that says END and dies in the same breath races with the
+        agent's DONE: its death is told by this cell's ending or, when that
+        was out already, by the next one's state. It is never hidden."""
+        for _ in range(10):
+            self.ok(FORGE + "here = 1")
+            number = self.cell_number()
+            result = self.cell("os.write(3, end(%d))\n%s" % (number, death))
+            if result["status"] != "ok":
+                self.assertEqual(ending + ("fresh",), (
+                    result["status"], result["exit_code"], result["signal"],
+                    result["state"]))
+                continue
+            following = self.cell("'here' in globals()")
+            self.assertEqual(("fresh", {"text/plain": "False"}),
+                             (following["state"], following["result"]))
 
     def test_a_fake_end_and_then_a_real_exit(self):
-        number = self.cell_number()
-        result = self.cell("os.write(3, end(%d))\nos._exit(0)" % number)
-        self.assertEqual(("exited", 0, "fresh"),
-                         (result["status"], result["exit_code"],
-                          result["state"]))
+        self.assertDeathIsTold("os._exit(0)", "exited", 0, None)
 
     def test_a_fake_end_and_then_a_crash(self):
+        self.assertDeathIsTold("os.kill(os.getpid(), 9)",
+                               "killed", None, "SIGKILL")
+
+    def test_a_fake_end_and_a_crash_some_time_later(self):
+        """It is too late for this cell's ending; the next one tells."""
+        self.ok("here = 1")
         number = self.cell_number()
-        result = self.cell("os.write(3, end(%d))\n"
-                           "os.kill(os.getpid(), 9)" % number)
-        self.assertEqual(("killed", "SIGKILL", "fresh"),
-                         (result["status"], result["signal"],
-                          result["state"]))
+        self.cell("os.write(3, end(%d))\ntime.sleep(0.3)\n"
+                  "os.kill(os.getpid(), 9)" % number)
+        time.sleep(1)
+        result = self.cell("'here' in globals()")
+        self.assertEqual(("fresh", {"text/plain": "False"}),
+                         (result["state"], result["result"]))
 
     def test_an_error_that_is_none(self):
         number = self.cell_number()
@@ -110,6 +138,7 @@ class OwnChannel(HostileTest):
             "            end(%d, 1))\ntime.sleep(0.3)" % number)
         self.assertEqual(number, result["cell"])
         self.assertIn(result["status"], ("error", "ok", "killed"))
+        self.assertNextIsRightOrSpoilt()
 
     def test_outcomes_kinds_and_lengths_that_do_not_exist(self):
         for forged in ("end(10 ** 6, 200)", "record(b'?', b'x' * 100)",
