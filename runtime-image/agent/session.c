@@ -300,10 +300,10 @@ static void end_mute(struct cellar_agent *agent)
     }
 }
 
-/* It broke the rules: nothing it says is listened to. */
+/* It broke the rules: nothing it says is listened to any more. The socket stays
+ * open: a worker that finds it closed would end as if by its own will. */
 static void distrust(struct cellar_agent *agent)
 {
-    cellar_worker_hang_up(&agent->worker);
     agent->mute_end = agent->now + MUTE_US_MAX;
 }
 
@@ -312,6 +312,7 @@ static void distrust(struct cellar_agent *agent)
  * that ends, or its timeout, is the cell's ending. */
 static void on_hang_up(struct cellar_agent *agent)
 {
+    cellar_worker_hang_up(&agent->worker);
     distrust(agent);
     if (agent->cell.phase == CELLAR_CELL_RUNNING)
         agent->mute_end = 0;
@@ -425,7 +426,7 @@ void cellar_agent_start_cell(struct cellar_agent *agent)
         finish_by_kill(agent);
         return;
     }
-    if (!agent->worker.ready || agent->worker.control < 0)
+    if (!agent->worker.ready || agent->mute_end > 0)
         return;
     cellar_output_begin(&agent->output, cell->number, cell->output_max);
     cellar_records_await(&agent->records, CELLAR_RECORDS_RUNNING);

@@ -68,8 +68,9 @@ static void choose(const struct cellar_agent *agent, struct pollfd fds[FDS])
 {
     const struct cellar_output *output = &agent->output;
     bool pipes = cellar_output_wants(output, &agent->wire);
-    bool hears = agent->cell.phase != CELLAR_CELL_DRAINING;
-    bool todo = cellar_buf_len(&agent->worker.todo) > 0;
+    bool believed = agent->mute_end == 0;
+    bool hears = believed && agent->cell.phase != CELLAR_CELL_DRAINING;
+    bool todo = believed && cellar_buf_len(&agent->worker.todo) > 0;
     fds[HOST_IN] =
         (struct pollfd){open_if(STDIN_FILENO, !agent->wire.ended), POLLIN, 0};
     fds[CONTROL] = (struct pollfd){
