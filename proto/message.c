@@ -51,6 +51,7 @@ static const struct field hello_fields[] = {
     U64(hello.version, 0, UINT64_MAX),
     {.kind = NONCE, .at = AT(hello.nonce)},
     U64(hello.lease_ms, 1, CELLAR_MS_MAX),
+    U64(hello.life_ms, 0, CELLAR_MS_MAX),
     U64(hello.grace_ms, 0, CELLAR_MS_MAX),
     U64(hello.nproc, 0, UINT64_MAX),
     U64(hello.nofile, 0, UINT64_MAX),

@@ -88,6 +88,8 @@ struct cellar_msg_hello {
     uint64_t version;
     uint8_t nonce[CELLAR_NONCE_BYTES];
     uint64_t lease_ms; /* the agent ends without a frame for so long; > 0 */
+    uint64_t life_ms;  /* it ends so long after this HELLO at the latest,
+                          whoever greets it; 0: never */
     uint64_t grace_ms; /* from SIGINT to SIGKILL */
     uint64_t nproc;    /* rlimits of the worker; 0: as the container has it */
     uint64_t nofile;

@@ -253,6 +253,7 @@ static void bounds_numbers(void **state)
         uint64_t max;
     } cases[] = {
         {&hello, &hello.u.hello.lease_ms, 1, CELLAR_MS_MAX},
+        {&hello, &hello.u.hello.life_ms, 0, CELLAR_MS_MAX},
         {&hello, &hello.u.hello.grace_ms, 0, CELLAR_MS_MAX},
         {&welcome, &welcome.u.welcome.ready, 0, 1},
         {&welcome, &welcome.u.welcome.epoch, 1, 0},

@@ -37,6 +37,7 @@ static const struct {
       .u.hello = {.version = 1,
                   .nonce = THIRTY_TWO(0x40),
                   .lease_ms = 1800000,
+                  .life_ms = 86400000,
                   .grace_ms = 2000,
                   .nproc = 64,
                   .nofile = 256,
