@@ -167,8 +167,12 @@ enum cellar_code cellar_spec_copy(const struct cellar_spec *from,
                                   struct cellar_error *err)
 {
     struct cellar_spec copy = *from;
-    bool all = own(&copy.name) & own(&copy.image) & own(&copy.runtime) &
-               own(&copy.network);
+    /* Every string, also after one that failed: what is not a copy of ours
+     * must not be freed. */
+    bool all = own(&copy.name);
+    all &= own(&copy.image);
+    all &= own(&copy.runtime);
+    all &= own(&copy.network);
     for (size_t i = 0; i < CELLAR_MOUNTS_MAX; i++)
         all &= own(&copy.mounts[i]);
     for (size_t i = 0; i < CELLAR_ALLOW_MAX; i++)
