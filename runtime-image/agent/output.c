@@ -239,6 +239,8 @@ bool cellar_output_drained(struct cellar_output *output,
 
 struct cellar_bytes cellar_output_tail(struct cellar_output *output)
 {
+    while (output->tail_len > 0 && output->tail[output->tail_len - 1] == '\n')
+        output->tail_len--;
     for (size_t i = 0; i < output->tail_len; i++) {
         unsigned char c = (unsigned char)output->tail[i];
         if ((c < ' ' && c != '\n') || c == 0x7f)

@@ -18,7 +18,7 @@
 
 #include "proto/record.h"
 
-/* Prints "cellar-launcher: ..." and ends. */
+/* Prints the line and ends. */
 noreturn void cellar_launcher_die(enum cellar_boot_status status,
                                   const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -19,7 +19,7 @@ noreturn void cellar_launcher_die(enum cellar_boot_status status,
     va_start(args, format);
     vsnprintf(line, sizeof(line), format, args);
     va_end(args);
-    dprintf(STDERR_FILENO, "cellar-launcher: %s\n", line);
+    dprintf(STDERR_FILENO, "%s\n", line);
     exit((int)status);
 }
 
