@@ -138,6 +138,7 @@ void cellar_cell_run(const struct cellar_request *request,
     __attribute__((cleanup(cellar_ending_done))) struct cellar_ending ending = {
         0};
     CELLAR_REF PyObject *shown = NULL;
+    cellar_output_begin();
     if (!run(request, &shown))
         cellar_trace_take(&ending);
     cellar_output_finish();

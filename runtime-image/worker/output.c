@@ -3,39 +3,30 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "runtime-image/worker/stream.h"
+
 /* The streams, by the names that sys has for them. */
 static const struct stream {
     const char *name;
     const char *original; /* what the user may have gone back to */
+    const char *label;
     int fd;
 } streams[] = {
-    {"stdout", "__stdout__", STDOUT_FILENO},
-    {"stderr", "__stderr__", STDERR_FILENO},
+    {"stdout", "__stdout__", "<stdout>", STDOUT_FILENO},
+    {"stderr", "__stderr__", "<stderr>", STDERR_FILENO},
 };
 
 enum { STREAMS = sizeof(streams) / sizeof(streams[0]) };
 
 static struct {
-    PyObject *open; /* _io.open */
-    PyObject *arguments[STREAMS];
-    PyObject *options; /* line_buffering=True */
-    PyObject *closed;  /* "closed" */
-    PyObject *flush;   /* "flush" */
+    PyObject *closed; /* "closed" */
+    PyObject *flush;  /* "flush" */
 } output;
-
-static PyObject *make(size_t i)
-{
-    /* closefd=False: closing the object must not close what C code and
-     * subprocesses write to. */
-    PyObject *file =
-        PyObject_CallFunction(output.open, "isissOO", streams[i].fd, "w", 1,
-                              "utf-8", "backslashreplace", Py_None, Py_False);
-    return file;
-}
 
 static bool replace(size_t i)
 {
-    CELLAR_REF PyObject *file = make(i);
+    CELLAR_REF PyObject *file =
+        cellar_stream_new(streams[i].fd, streams[i].label);
     return file && PySys_SetObject(streams[i].name, file) == 0 &&
            PySys_SetObject(streams[i].original, file) == 0;
 }
@@ -53,10 +44,9 @@ static bool is_closed(PyObject *file)
 bool cellar_output_init(void)
 {
     (void)setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
-    output.open = cellar_import_from("_io", "open");
     output.closed = PyUnicode_InternFromString("closed");
     output.flush = PyUnicode_InternFromString("flush");
-    if (!output.open || !output.closed || !output.flush)
+    if (!output.closed || !output.flush || !cellar_stream_init())
         return false;
     for (size_t i = 0; i < STREAMS; i++)
         if (!replace(i))
@@ -97,4 +87,10 @@ void cellar_output_finish(void)
     for (size_t i = 0; i < STREAMS; i++)
         finish(i);
     (void)fflush(stdout);
+    cellar_stream_note_threads();
+}
+
+void cellar_output_begin(void)
+{
+    cellar_stream_note_threads();
 }

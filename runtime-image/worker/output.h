@@ -9,6 +9,9 @@
 
 bool cellar_output_init(void);
 
+/* A cell begins. Runs no code of the user's. */
+void cellar_output_begin(void);
+
 /* A cell has ended: writes out what Python's streams and C's stdout hold, and
  * makes anew what the cell has closed. Drops exceptions, an interrupt's too. */
 void cellar_output_finish(void);

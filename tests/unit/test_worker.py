@@ -179,6 +179,86 @@ class Output(WorkerTest):
                     "    os.write(1, b'w\\n')", "p\nc\nw\n" * 3)
 
 
+    def wait_bytes(self, count):
+        end = time.monotonic() + DEADLINE
+        while len(self.worker.out[1]) < count and time.monotonic() < end:
+            time.sleep(0.002)
+        return self.worker.out[1].decode()
+
+    def test_flood_is_whole_and_in_order(self):
+        self.run_cell("for i in range(100000): print(i)\n"
+                      "print('x' * 1000000)")
+        expected = "".join("%d\n" % i for i in range(100000))
+        expected += "x" * 1000000 + "\n"
+        self.assertEqual(self.wait_bytes(len(expected)), expected)
+
+    def test_flood_is_there_while_python_is_stuck(self):
+        """Also what was gathered last, while something holds the GIL."""
+        self.worker.send("import ctypes\nfor i in range(5000): print(i)\n"
+                         "ctypes.PyDLL(None).usleep(600000)\nprint('end')")
+        self.worker.wait_output("4999\n")
+        self.assertNotIn(b"end", self.worker.out[1])
+        self.worker.answer()
+
+    def test_flood_from_threads(self):
+        self.run_cell("import threading\ndef f(c):\n"
+                      "    for i in range(5000):\n"
+                      "        print(c * 99 + '\\n', end='')\n"
+                      "ts = [threading.Thread(target=f, args=(c,))"
+                      " for c in 'abcd']\n"
+                      "for t in ts: t.start()\nfor t in ts: t.join()")
+        lines = self.wait_bytes(4 * 5000 * 100).splitlines()
+        self.assertEqual({c: lines.count(c * 99) for c in "abcd"},
+                         dict.fromkeys("abcd", 5000))
+
+    def test_flood_and_fork(self):
+        self.run_cell("import os\nfor i in range(5000): print(i)\n"
+                      "pid = os.fork()\nif not pid:\n    print('child')\n"
+                      "    os._exit(0)\nos.waitpid(pid, 0)\nprint('end')")
+        expected = "".join("%d\n" % i for i in range(5000)) + "child\nend\n"
+        self.assertEqual(self.wait_bytes(len(expected)), expected)
+
+    def test_lines_before_a_crash(self):
+        self.worker.send("for i in range(50): print(i)\nimport os\nos.abort()")
+        self.assertRaises(EOFError, self.worker.answer)
+        self.worker.wait_output("".join("%d\n" % i for i in range(50)))
+
+    def test_what_lies_below_the_stream(self):
+        self.output("import sys\nprint('a')\nsys.stdout.buffer.write(b'b\\n')"
+                    "\nprint('c')", "a\nb\nc\n")
+        self.output("sys.stderr.reconfigure(errors='replace')\n"
+                    "print('\\udc80', file=sys.stderr)", "?\n", 2)
+        self.assertEqual(self.result(
+            "import io\nisinstance(sys.stdout, io.TextIOWrapper),"
+            "sys.stdout.encoding, sys.stdout.name, sys.stdout.fileno(),"
+            "sys.stdout.mode"), "(True, 'utf-8', '<stdout>', 1, 'w')")
+
+    def test_write_says_what_it_took(self):
+        self.assertEqual(
+            self.result("import sys\nsys.stdout.write('\u00e4b')"), "2")
+        self.fails("sys.stdout.write(b'')", "TypeError")
+
+    def test_closed_descriptor_is_an_error_of_the_cell(self):
+        self.run_cell("import os\nsaved = os.dup(1)\nos.close(1)")
+        self.fails("print('x')", "OSError")
+        self.run_cell("os.dup2(saved, 1)")
+        self.output("print('again')", "again\n")
+
+    def test_late_output_belongs_to_no_later_cell(self):
+        self.run_cell("import threading, time\ngo = threading.Event()\n"
+                      "def late():\n    print('early')\n    go.wait()\n"
+                      "    print('late')\n    print('late', file=sys.stderr)\n"
+                      "import sys\nt = threading.Thread(target=late)\n"
+                      "t.start()\ntime.sleep(0.05)")
+        self.run_cell("go.set()\nt.join()\nprint('mine')\n"
+                      "n = threading.Thread(target=print, args=('own',))\n"
+                      "n.start()\nn.join()\nprint('end', file=sys.stderr)")
+        self.worker.wait_output("own\n")
+        self.worker.wait_output("end\n", 2)
+        self.assertEqual(self.worker.out[1].decode(), "early\nmine\nown\n")
+        self.assertNotIn(b"late", self.worker.out[2])
+
+
 class Robust(WorkerTest):
     def test_end_of_the_socket_ends_the_worker(self):
         self.run_cell("import atexit, time, threading\n"
@@ -312,7 +392,8 @@ class Boot(unittest.TestCase):
             path = self.copy(folder, version=("< (3, 8)", "< (99, 8)"))
             status, stderr = self.boot(path)
         self.assertEqual(status, 203)
-        self.assertRegex(stderr, r"\ACellar needs CPython 3.8 or later; .*\n\Z")
+        self.assertRegex(stderr,
+                         r"\ACellar needs CPython 3.8 or later; .*\n\Z")
 
     def test_other_python(self):
         with tempfile.TemporaryDirectory() as folder:
