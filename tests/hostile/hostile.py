@@ -6,7 +6,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))), "e2e"))
 
-from cellar_test import Session, SessionTest, run  # noqa: E402, F401
+from cellar_test import Session, SessionTest, popen, run  # noqa: E402, F401
 
 # For use inside cells: what a call came to, as one word.
 ATTEMPT = """

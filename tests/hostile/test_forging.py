@@ -1,10 +1,11 @@
 """Forging: what a cell writes is its text, and never a frame."""
 
 import json
+import os
 import time
 import unittest
 
-from hostile import HostileTest, run
+from hostile import HostileTest, popen, run
 
 # A record as proto/record.h has it, and the number of the running cell.
 FORGE = """
@@ -50,10 +51,33 @@ class Text(HostileTest):
             self.assertEqual("fresh", result["state"])
 
     def test_the_terminal_shows_no_raw_escape(self):
-        done = run("exec", self.session.name,
-                   "raise ValueError('\\x1b[31m\\x1b]0;title\\x07')")
-        self.assertEqual(1, done.status)
-        self.assertIn("ValueError", done.err)
+        evil = "\\x1b[31m\\x1b]0;title\\x07\\x9b2J"
+        for code in ("print('%s')" % evil,
+                     "raise ValueError('%s')" % evil,
+                     "class E:\n"
+                     "    def __repr__(self): return '%s'\n"
+                     "E()" % evil,
+                     "import sys\nsys.stderr.write('%s')\nNone" % evil):
+            with self.subTest(code=code):
+                shown = self.on_a_terminal(code)
+                self.assertNotRegex(shown, b"[\\x1b\\x07]|\\xc2\\x9b")
+                self.assertIn(b"\\x1b]0;title", shown)
+
+    def on_a_terminal(self, code):
+        """All that `cellar exec` shows on a terminal."""
+        ours, its = os.openpty()
+        process = popen("exec", self.session.name, code, stdin=its,
+                        stdout=its, stderr=its)
+        os.close(its)
+        shown = b""
+        try:
+            while data := os.read(ours, 4096):
+                shown += data
+        except OSError:
+            pass  # how Linux tells that the other end is closed
+        process.wait(30)
+        os.close(ours)
+        return shown
 
 
 class OwnChannel(HostileTest):
