@@ -240,10 +240,11 @@ static const struct {
     {                                                                          \
 #field, offsetof(struct cellar_record, field)                          \
     }
-    NUMBER(uid),        NUMBER(created),    NUMBER(cells),
-    NUMBER(delivered),  NUMBER(pids),       NUMBER(memory_bytes),
-    NUMBER(files),      NUMBER(file_bytes), NUMBER(output_bytes),
-    NUMBER(timeout_ms), NUMBER(grace_ms),   NUMBER(lease_ms),
+    NUMBER(uid),         NUMBER(created),     NUMBER(cells),
+    NUMBER(delivered),   NUMBER(pids),        NUMBER(memory_bytes),
+    NUMBER(files),       NUMBER(file_bytes),  NUMBER(output_bytes),
+    NUMBER(timeout_ms),  NUMBER(grace_ms),    NUMBER(lease_ms),
+    NUMBER(queue_cells), NUMBER(lifetime_ms),
 #undef NUMBER
 };
 

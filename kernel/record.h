@@ -33,7 +33,8 @@ struct cellar_record {
     uint64_t cells;     /* the last cell's number */
     uint64_t delivered; /* the last delivery taken */
     uint64_t memory_bytes, files, file_bytes, pids;
-    uint64_t output_bytes, timeout_ms, grace_ms, lease_ms;
+    uint64_t output_bytes, queue_cells, timeout_ms, grace_ms, lease_ms;
+    uint64_t lifetime_ms;
 };
 
 /* A session's directory, open and locked. */

@@ -116,6 +116,8 @@ static uint64_t limit_value(const struct cellar_limits *limits,
         return limits->memory_bytes;
     case CELLAR_LIMIT_OUTPUT:
         return limits->output_bytes;
+    case CELLAR_LIMIT_LIFETIME:
+        return limits->lifetime_ms;
     default:
         return 0;
     }

@@ -17,6 +17,7 @@ struct cellar_limits {
     uint64_t timeout_ms;
     uint64_t memory_bytes;
     uint64_t output_bytes;
+    uint64_t lifetime_ms;
 };
 
 struct cellar_collect {

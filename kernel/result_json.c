@@ -78,7 +78,8 @@ static json_t *limit(const struct cellar_result *result)
     const char *name = cellar_limit_name(result->limit);
     if (result->limit == CELLAR_LIMIT_NONE || !name)
         return json_null();
-    if (result->limit == CELLAR_LIMIT_TIMEOUT)
+    if (result->limit == CELLAR_LIMIT_TIMEOUT ||
+        result->limit == CELLAR_LIMIT_LIFETIME)
         return json_pack("{s:s, s:f, s:s}", "name", name, "value",
                          (double)result->limit_value / 1000.0, "unit", "s");
     return json_pack("{s:s, s:o, s:s}", "name", name, "value",

@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -147,6 +148,15 @@ static void on_keepalive(void *user)
     cellar_timer_set(s->keepalive, s->record.lease_ms / 3);
 }
 
+static void on_lifetime(void *user)
+{
+    struct cellar_session *s = user;
+    s->outlived = true;
+    cellar_session_fail(s, false, CELLAR_E_LIMIT,
+                        "the session has reached its lifetime of %" PRIu64 " s",
+                        s->record.lifetime_ms / 1000);
+}
+
 /* ----------------------------------------------------- loss and end --- */
 
 static void session_free(struct cellar_session *s)
@@ -159,6 +169,7 @@ static void session_free(struct cellar_session *s)
     cellar_timer_close(s->turn);
     cellar_timer_close(s->deadline);
     cellar_timer_close(s->keepalive);
+    cellar_timer_close(s->lifetime);
     cellar_hold_tidy(cellar_supervisor_state_dir(s->c), s->record.name,
                      &s->hold);
     cellar_spec_done(&s->spec);
@@ -257,6 +268,7 @@ static void turn_lost(struct cellar_session *s)
     cellar_stream_close(CELLAR_TAKE(s->channel.stream));
     cellar_timer_unset(s->deadline);
     cellar_timer_unset(s->keepalive);
+    cellar_timer_unset(s->lifetime);
     if (s->pending > 0 || ask_reason(s))
         return;
     add_words(s);
@@ -308,6 +320,8 @@ struct cellar_session *cellar_session_new(struct cellar *c,
         cellar_timer_new(loop, on_deadline, s, &s->deadline, err) !=
             CELLAR_OK ||
         cellar_timer_new(loop, on_keepalive, s, &s->keepalive, err) !=
+            CELLAR_OK ||
+        cellar_timer_new(loop, on_lifetime, s, &s->lifetime, err) !=
             CELLAR_OK) {
         session_free(s);
         return NULL;

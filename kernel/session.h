@@ -31,9 +31,6 @@
 #include "record.h"
 #include "result.h"
 
-/* Cells that may wait in a session beside the one that runs. */
-#define CELLAR_QUEUE_MAX 64
-
 /* What the agent said on its stderr last, kept for a diagnosis. */
 #define CELLAR_LAST_WORDS_MAX 1024
 
@@ -44,6 +41,10 @@
 #define CELLAR_ADOPT_MS 15000
 #define CELLAR_RESET_MS 15000
 #define CELLAR_SLACK_MS 5000
+
+/* The agent ends a session by itself so long after its lifetime, should no
+ * supervisor have done it. */
+#define CELLAR_LIFETIME_SLACK_MS 2000
 
 /* An unnamed session ends with its supervisor; should that be killed, soon
  * after it. */
@@ -97,6 +98,8 @@ struct cellar_session {
     struct cellar_timer *turn;
     struct cellar_timer *deadline;
     struct cellar_timer *keepalive;
+    struct cellar_timer *lifetime;
+    bool outlived;    /* the lifetime is over: why it was lost */
     unsigned pending; /* engine calls that will call back */
     bool diagnosed;
     struct cellar_error err; /* why it failed or was lost */

@@ -18,7 +18,8 @@ static struct cellar_limits limits_of(const struct cellar_session *s,
 {
     return (struct cellar_limits){.timeout_ms = timeout_ms,
                                   .memory_bytes = s->record.memory_bytes,
-                                  .output_bytes = s->record.output_bytes};
+                                  .output_bytes = s->record.output_bytes,
+                                  .lifetime_ms = s->record.lifetime_ms};
 }
 
 static void job_free(struct cellar_job *job)
@@ -103,9 +104,11 @@ static enum cellar_code check_open(const struct cellar_session *s,
                            s->err.msg);
     if (s->phase == CELLAR_PHASE_CLOSING)
         return cellar_fail(err, CELLAR_E_LOST, "the session was stopped");
-    if (s->job_count > CELLAR_QUEUE_MAX)
-        return cellar_fail(err, CELLAR_E_BUSY, "%d cells wait already",
-                           CELLAR_QUEUE_MAX);
+    if (s->job_count > s->record.queue_cells)
+        return cellar_fail(err, CELLAR_E_BUSY,
+                           "%" PRIu64 " cells wait already: the session's "
+                           "limit",
+                           s->record.queue_cells);
     return CELLAR_OK;
 }
 
@@ -224,12 +227,15 @@ void cellar_session_on_done(struct cellar_session *s, uint64_t cell,
     cellar_session_pump(s);
 }
 
-static void end_list(struct cellar_job *job, enum cellar_status status,
-                     enum cellar_state state, const char *reason)
+static void end_list(const struct cellar_session *s, struct cellar_job *job,
+                     enum cellar_status status, enum cellar_state state,
+                     const char *reason)
 {
     while (job) {
         struct cellar_job *next = job->next;
         cellar_collect_end(&job->collect, status, state, reason);
+        if (s->outlived && job->collect.result)
+            job->collect.result->limit = CELLAR_LIMIT_LIFETIME;
         job_tell(job);
         job = next;
     }
@@ -255,8 +261,8 @@ void cellar_session_doom(struct cellar_session *s)
 
 void cellar_session_tell_doomed(struct cellar_session *s)
 {
-    end_list(CELLAR_TAKE(s->doomed), CELLAR_STATUS_KILLED, CELLAR_STATE_FRESH,
-             NULL);
+    end_list(s, CELLAR_TAKE(s->doomed), CELLAR_STATUS_KILLED,
+             CELLAR_STATE_FRESH, NULL);
 }
 
 void cellar_session_end_jobs(struct cellar_session *s,
@@ -264,5 +270,5 @@ void cellar_session_end_jobs(struct cellar_session *s,
                              const char *reason)
 {
     cellar_session_tell_doomed(s);
-    end_list(cut_behind(s, NULL), status, state, reason);
+    end_list(s, cut_behind(s, NULL), status, state, reason);
 }

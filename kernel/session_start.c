@@ -34,8 +34,20 @@ static void fill_record(struct cellar_session *s)
     r->timeout_ms = spec->timeout_ms;
     r->grace_ms = spec->grace_ms;
     r->lease_ms = spec->lease_ms;
+    r->queue_cells = spec->queue_cells;
+    r->lifetime_ms = spec->lifetime_ms;
     if (!spec->name && r->lease_ms > CELLAR_UNNAMED_LEASE_MS)
         r->lease_ms = CELLAR_UNNAMED_LEASE_MS;
+}
+
+/* Milliseconds from now until the agent ends by itself; 0: never. */
+static uint64_t life_left(const struct cellar_record *r)
+{
+    uint64_t end = r->created * 1000 + r->lifetime_ms;
+    uint64_t now = (uint64_t)time(NULL) * 1000;
+    if (r->lifetime_ms == 0)
+        return 0;
+    return (end > now ? end - now : 0) + CELLAR_LIFETIME_SLACK_MS;
 }
 
 static enum cellar_code greet(struct cellar_session *s, bool first,
@@ -45,6 +57,7 @@ static enum cellar_code greet(struct cellar_session *s, bool first,
     /* One process fewer than the container's limit is left for the agent to
      * fork with (facts.md: 40 of 40 against 1 of 40). */
     struct cellar_msg_hello hello = {.lease_ms = r->lease_ms,
+                                     .life_ms = life_left(r),
                                      .grace_ms = r->grace_ms,
                                      .nproc = r->pids > 4 ? r->pids - 4 : 1,
                                      .nofile = r->files,
@@ -248,6 +261,9 @@ static void open_up(struct cellar_session *s)
     struct cellar_error err = {0};
     cellar_timer_unset(s->deadline);
     cellar_timer_set(s->keepalive, s->record.lease_ms / 3);
+    if (s->record.lifetime_ms > 0)
+        cellar_timer_set(s->lifetime,
+                         life_left(&s->record) - CELLAR_LIFETIME_SLACK_MS);
     s->adopting = false;
     s->phase = CELLAR_PHASE_LIVE;
     if (s->record.name[0] &&

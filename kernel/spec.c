@@ -29,14 +29,20 @@ const struct cellar_spec_field cellar_spec_fields[] = {
      64 * MIB, false, "size of /tmp, which counts as memory"},
     {"shm-size", CELLAR_UNIT_BYTES, FIELD(shm_bytes), 64 * KIB, 1024 * GIB,
      64 * MIB, false, "size of /dev/shm, which counts as memory"},
+    {"tmp-files", CELLAR_UNIT_COUNT, FIELD(tmp_files), 64, 16777216, 16384,
+     false, "files in each of /tmp and /dev/shm"},
     {"output-limit", CELLAR_UNIT_BYTES, FIELD(output_bytes), 1 * KIB, 1 * GIB,
      10 * MIB, false, "stdout and stderr kept of one cell"},
+    {"queue", CELLAR_UNIT_COUNT, FIELD(queue_cells), 1, 4096, 64, false,
+     "cells that may wait beside the running one"},
     {"timeout", CELLAR_UNIT_MILLIS, FIELD(timeout_ms), 1, 30 * DAYS,
      5 * MINUTES, true, "time one cell may take"},
     {"grace", CELLAR_UNIT_MILLIS, FIELD(grace_ms), 10, 10 * MINUTES,
      2 * SECONDS, false, "time from an interrupt to the worker's end"},
     {"lease", CELLAR_UNIT_MILLIS, FIELD(lease_ms), 5 * SECONDS, 30 * DAYS,
      30 * MINUTES, false, "time the session lives without a supervisor"},
+    {"lifetime", CELLAR_UNIT_MILLIS, FIELD(lifetime_ms), 10 * SECONDS,
+     365 * DAYS, DAYS, true, "time the session lives at the most"},
 };
 
 const size_t cellar_spec_field_count =

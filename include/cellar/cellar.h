@@ -104,11 +104,14 @@ struct cellar_spec {
     uint64_t files;        /* open files per process */
     uint64_t file_bytes;   /* one file's size */
     uint64_t tmp_bytes;    /* /tmp */
+    uint64_t tmp_files;    /* files in each of /tmp and /dev/shm */
     uint64_t shm_bytes;    /* /dev/shm */
+    uint64_t queue_cells;  /* cells that may wait beside the running one */
     uint64_t output_bytes; /* stdout + stderr of one cell that are kept */
     uint64_t timeout_ms;   /* of one cell; 0: none */
     uint64_t grace_ms;     /* from an interrupt to the worker's end */
     uint64_t lease_ms;     /* without a supervisor the session ends */
+    uint64_t lifetime_ms;  /* of the session; 0: no end */
     const char *mounts[CELLAR_MOUNTS_MAX]; /* "/host/dir:/inside[:rw]";
                                               read-only unless :rw */
     const char *allow[CELLAR_ALLOW_MAX];   /* protections that may be missing,
@@ -241,7 +244,7 @@ struct cellar_result {
     char *error_message;
     char *traceback; /* lines joined with \n */
     enum cellar_limit limit;
-    uint64_t limit_value; /* bytes; timeout: milliseconds */
+    uint64_t limit_value; /* bytes; of a time: milliseconds */
     int exit_code;        /* when status is EXITED */
     int signal;           /* when status is KILLED */
     char *reason;         /* the engine's, when status is LOST; else NULL */

@@ -35,7 +35,8 @@ extern "C" {
     X(NONE, 0, "none")                                                         \
     X(TIMEOUT, 1, "timeout")                                                   \
     X(MEMORY, 2, "memory")                                                     \
-    X(OUTPUT, 3, "output")
+    X(OUTPUT, 3, "output")                                                     \
+    X(LIFETIME, 4, "lifetime")
 
 enum cellar_status {
 #define CELLAR_STATUS_ENUM(name, number, word) CELLAR_STATUS_##name = (number),

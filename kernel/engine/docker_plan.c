@@ -124,14 +124,12 @@ static json_t *number(uint64_t value)
     return value > INT64_MAX ? NULL : json_integer((json_int_t)value);
 }
 
-/* An inode of tmpfs costs the kernel about 1 KB that no limit of bytes sees:
- * as many as there are 4 KB pages, and room for small files. */
-static json_t *tmpfs_options(uint64_t bytes)
+/* An inode of tmpfs costs the kernel about 1 KB that no limit of bytes sees. */
+static json_t *tmpfs_options(const struct fill *f, uint64_t bytes)
 {
-    uint64_t inodes = bytes / 4096 + 64;
     return text("rw,noexec,nosuid,nodev,mode=1777,size=%" PRIu64
                 ",nr_inodes=%" PRIu64,
-                bytes, inodes < 65536 ? inodes : 65536);
+                bytes, f->launch->spec->tmp_files);
 }
 
 static json_t *fill_image(const struct fill *f)
@@ -202,12 +200,12 @@ static json_t *fill_files(const struct fill *f)
 
 static json_t *fill_tmp(const struct fill *f)
 {
-    return tmpfs_options(f->launch->spec->tmp_bytes);
+    return tmpfs_options(f, f->launch->spec->tmp_bytes);
 }
 
 static json_t *fill_shm_options(const struct fill *f)
 {
-    return tmpfs_options(f->launch->spec->shm_bytes);
+    return tmpfs_options(f, f->launch->spec->shm_bytes);
 }
 
 static json_t *fill_shm(const struct fill *f)

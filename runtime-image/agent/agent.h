@@ -44,6 +44,7 @@ struct cellar_agent {
     int signals;                   /* signalfd */
     uint64_t now;
     uint64_t lease_end;
+    uint64_t life_end;   /* the session's; 0: none */
     uint64_t boot_end;   /* the patience with a starting worker; 0: none */
     uint64_t mute_end;   /* with one that is not believed any more */
     uint64_t generation; /* of workers; 0: none was started */

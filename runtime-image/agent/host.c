@@ -15,6 +15,8 @@ static void refuse(struct cellar_agent *agent, const char *why, uint64_t cell)
 static void on_hello(struct cellar_agent *agent, struct cellar_message *msg)
 {
     agent->hello = msg->u.hello;
+    agent->life_end =
+        agent->hello.life_ms ? agent->now + agent->hello.life_ms * 1000 : 0;
     uint64_t mark = msg->mark;
     if (agent->generation == 0)
         cellar_agent_start_worker(agent);

@@ -89,6 +89,7 @@ static int patience(const struct cellar_agent *agent)
 {
     const uint64_t dues[] = {
         agent->lease_end,
+        agent->life_end,
         agent->boot_end,
         agent->mute_end,
         cellar_cell_due(&agent->cell),
@@ -169,6 +170,13 @@ static void on_lease(struct cellar_agent *agent)
     exit(EXIT_SUCCESS);
 }
 
+static void on_lifetime(struct cellar_agent *agent)
+{
+    cellar_agent_say("the session has reached its lifetime");
+    cellar_agent_kill_all(agent);
+    exit(EXIT_SUCCESS);
+}
+
 void cellar_agent_turn(struct cellar_agent *agent)
 {
     struct pollfd fds[FDS];
@@ -180,5 +188,7 @@ void cellar_agent_turn(struct cellar_agent *agent)
     cellar_agent_tick(agent);
     if (agent->now >= agent->lease_end)
         on_lease(agent);
+    if (agent->life_end > 0 && agent->now >= agent->life_end)
+        on_lifetime(agent);
     cellar_wire_flush(&agent->wire);
 }

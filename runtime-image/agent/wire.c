@@ -58,10 +58,10 @@ void cellar_wire_read(struct cellar_wire *wire,
     while (left > 0) {
         size_t used = 0;
         enum cellar_code code = cellar_link_feed(&wire->link, at, left, &used);
-        if (code != CELLAR_OK)
+        if (code != CELLAR_OK) {
             wire->fault = code;
-        if (code != CELLAR_OK && wire->link.state == CELLAR_LINK_BROKEN)
-            return;
+            return; /* the rest belongs to the epoch that broke */
+        }
         at += used;
         left -= used;
         drain(wire, take, user);

@@ -443,7 +443,7 @@ static void names_are_those_of_the_lists(void **state)
     assert_string_equal(cellar_state_name(CELLAR_STATE_RESTORED), "restored");
     assert_null(cellar_state_name((enum cellar_state)3));
     assert_string_equal(cellar_limit_name(CELLAR_LIMIT_MEMORY), "memory");
-    assert_null(cellar_limit_name((enum cellar_limit)4));
+    assert_null(cellar_limit_name((enum cellar_limit)5));
     assert_string_equal(cellar_code_name(CELLAR_E_TIMEOUT), "deadline");
     assert_string_equal(cellar_code_text(CELLAR_E_NOMEM), "out of memory");
     assert_non_null(cellar_code_name((enum cellar_code)999));

@@ -21,6 +21,9 @@ void __wrap_cellar_timer_set(struct cellar_timer *timer, uint64_t ms)
     __real_cellar_timer_set(timer, ms / 1000);
 }
 
+/* Cells that may wait: the default of the spec. */
+#define QUEUE 64
+
 struct fixture {
     char state_dir[64];
     struct cellar *c;
@@ -237,13 +240,13 @@ static void the_queue_is_bounded_and_a_reset_empties_it(void **state)
     struct seen seen = {0};
     fake.on_message = silent_on_run;
     start_ok(f, NULL);
-    for (int i = 0; i <= CELLAR_QUEUE_MAX; i++)
+    for (int i = 0; i <= QUEUE; i++)
         assert_int_equal(queue(f, &seen), CELLAR_OK);
     assert_int_equal(queue(f, &seen), CELLAR_E_BUSY);
     fake_done(&fake.agent, 1, CELLAR_STATUS_KILLED, CELLAR_STATE_FRESH);
     assert_int_equal(cellar_reset(f->s, &f->err), CELLAR_OK);
-    assert_int_equal(seen.results, 1 + CELLAR_QUEUE_MAX);
-    assert_int_equal(seen.killed, 1 + CELLAR_QUEUE_MAX);
+    assert_int_equal(seen.results, 1 + QUEUE);
+    assert_int_equal(seen.killed, 1 + QUEUE);
 }
 
 static void run_again(void *user, struct cellar_result *result,
@@ -450,6 +453,27 @@ static void an_agent_that_forgets_its_cell_is_not_waited_for(void **state)
     cellar_result_free(r);
 }
 
+static void a_session_that_has_lived_its_time_ends_and_says_so(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_spec spec;
+    struct cellar_cell cell = {.code = "x", .timeout_ms = UINT64_MAX};
+    struct cellar_result *r = NULL;
+    fake.on_message = silent_on_run;
+    cellar_spec_init(&spec);
+    spec.name = "a";
+    spec.lifetime_ms = 50000;
+    assert_int_equal(cellar_start(f->c, &spec, &f->s, &f->err), CELLAR_OK);
+    assert_int_equal(cellar_run(f->s, &cell, &r, &f->err), CELLAR_OK);
+    assert_int_equal(r->status, CELLAR_STATUS_LOST);
+    assert_int_equal(r->limit, CELLAR_LIMIT_LIFETIME);
+    assert_int_equal(r->limit_value, 50000);
+    assert_non_null(strstr(r->reason, "lifetime of 50 s"));
+    cellar_result_free(r);
+    assert_int_equal(fake.removes, 1);
+    assert_int_equal(run_code(f, "x", 0), CELLAR_E_LOST);
+}
+
 /* ---------------------------------------------------------- adoption --- */
 
 static void a_named_session_is_adopted_with_its_count(void **state)
@@ -545,6 +569,7 @@ int main(void)
         T(a_damaged_frame_ends_the_session),
         T(a_lost_container_is_told_with_the_engines_reason),
         T(an_agent_that_forgets_its_cell_is_not_waited_for),
+        T(a_session_that_has_lived_its_time_ends_and_says_so),
         T(a_named_session_is_adopted_with_its_count),
         T(a_record_whose_container_is_gone_is_lost_and_dropped),
         T(an_agent_that_is_mute_at_adoption_is_kept),
