@@ -90,11 +90,14 @@ static bool is_text(struct line marker, size_t title)
     return false;
 }
 
+/* To Python a form feed is a blank, too. */
 static bool has_code(const char *text, size_t len)
 {
     while (len > 0) {
         struct line line = next_line(text, len);
         size_t at = skip_spaces(line, 0);
+        while (at < line.len && line.text[at] == '\f')
+            at = skip_spaces(line, at + 1);
         if (at < line.len && line.text[at] != '#' && line.text[at] != '\n')
             return true;
         text += line.len;

@@ -78,6 +78,7 @@ static void cells_without_code_are_skipped(void **state)
     (void)state;
     expect("", "");
     expect("\n \n\t\n", "");
+    expect("\f\n\f # words\n", "");
     expect("# only\n# words\n", "");
     expect("#!/usr/bin/python3\n# %%\na\n# %%\n\n# %%\n# x\n# %%\nb\n", "a|b|");
 }
