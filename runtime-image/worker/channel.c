@@ -59,8 +59,10 @@ static void close_in_child(void)
 
 bool cellar_channel_init(int fd)
 {
-    int flags = fcntl(fd, F_GETFD);
-    if (flags < 0 || fcntl(fd, F_SETFD, flags | FD_CLOEXEC) < 0)
+    int type = 0;
+    socklen_t size = sizeof(type);
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
         return false;
     channel.data = malloc(BUFFER_BYTES);
     if (!channel.data)

@@ -137,8 +137,10 @@ static struct PyModuleDef module = {
     .m_methods = methods,
 };
 
+/* Python's name for it. NOLINTNEXTLINE(readability-identifier-naming) */
 PyMODINIT_FUNC PyInit__cellar(void);
 
+/* NOLINTNEXTLINE(readability-identifier-naming) */
 PyMODINIT_FUNC PyInit__cellar(void)
 {
     return PyModule_Create(&module);

@@ -19,7 +19,7 @@ enum {
 
 /* What PyThread_start_new_thread() returns on failure; the stable ABI has no
  * name for it. */
-static const unsigned long NO_THREAD = (unsigned long)-1;
+static const unsigned long no_thread = (unsigned long)-1;
 
 /* data[start..end) waits to be written. All but `fd` is guarded by `lock`,
  * which nobody waits for while holding the GIL, and which the flusher never
@@ -134,7 +134,7 @@ static bool ensure_flusher(struct cellar_sink *sink)
 {
     if (!sink->flusher)
         sink->flusher =
-            PyThread_start_new_thread(flush_by_and_by, sink) != NO_THREAD;
+            PyThread_start_new_thread(flush_by_and_by, sink) != no_thread;
     return sink->flusher;
 }
 

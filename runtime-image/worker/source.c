@@ -96,7 +96,7 @@ static void forget(PyObject *name)
 static PyObject *pop(struct queue *q)
 {
     PyObject *name = q->names[q->first];
-    q->first = (q->first + 1) % q->size;
+    q->first = q->first + 1 < q->size ? q->first + 1 : 0;
     q->count--;
     return name;
 }
@@ -108,7 +108,8 @@ static void push(struct queue *q, PyObject *name)
         forget(oldest);
     }
     Py_INCREF(name);
-    q->names[(q->first + q->count++) % q->size] = name;
+    size_t at = q->first + q->count++;
+    q->names[at < q->size ? at : at - q->size] = name;
 }
 
 static Py_ssize_t text_len(PyObject *name)

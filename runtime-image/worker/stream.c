@@ -44,11 +44,9 @@ static int compare(const void *a, const void *b)
 
 static bool is_late(void)
 {
-    static __thread pid_t id;
     if (late.count == 0 || PyThread_get_thread_ident() == stream.main_thread)
         return false;
-    if (id == 0)
-        id = (pid_t)syscall(SYS_gettid);
+    pid_t id = (pid_t)syscall(SYS_gettid);
     return bsearch(&id, late.ids, late.count, sizeof(id), compare) != NULL;
 }
 

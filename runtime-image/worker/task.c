@@ -72,19 +72,31 @@ static bool begin_part(struct coroutine *self)
     return value != NULL;
 }
 
+/* The inner coroutine raised: takes its value, if it was only its end. */
+static bool end_part(struct coroutine *self)
+{
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration) || !take_value())
+        return false;
+    replace(&self->inner, NULL);
+    return true;
+}
+
+/* Begins parts until one awaits, or none is left. */
+static bool begin_parts(struct coroutine *self)
+{
+    while (!self->inner && self->next < 2)
+        if (!begin_part(self))
+            return false;
+    return true;
+}
+
 /* Runs on after the inner coroutine answered with `yielded` (NULL: it ended).
  * The convention is that of send(). */
 static PyObject *go_on(struct coroutine *self, PyObject *yielded)
 {
     while (!yielded) {
-        if (self->inner) {
-            if (!PyErr_ExceptionMatches(PyExc_StopIteration) || !take_value())
-                return note_error();
-            Py_CLEAR(self->inner);
-        }
-        while (!self->inner && self->next < 2)
-            if (!begin_part(self))
-                return note_error();
+        if ((self->inner && !end_part(self)) || !begin_parts(self))
+            return note_error();
         if (!self->inner) {
             PyErr_SetNone(PyExc_StopIteration);
             return NULL;
