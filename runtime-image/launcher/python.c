@@ -1,5 +1,3 @@
-#include <elf.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -9,12 +7,11 @@
 #include <unistd.h>
 
 #include "launcher.h"
+#include "program.h"
 
 #define BOOTSTRAP "/cellar/worker/boot.py"
 
-#define PATH_BYTES   4096
-#define HEADERS_MAX  64
-#define INTERP_BYTES 256
+#define PATH_BYTES 4096
 
 static bool is_program(const char *path)
 {
@@ -23,36 +20,12 @@ static bool is_program(const char *path)
            access(path, X_OK) == 0;
 }
 
-/* Whether the program asks for musl's loader. What isn't an ELF file of this
- * machine (a script that starts the real one) is left to exec. */
-static bool needs_musl(int fd)
-{
-    Elf64_Ehdr head;
-    Elf64_Phdr part;
-    char loader[INTERP_BYTES];
-    if (pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
-        memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 ||
-        head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_phnum > HEADERS_MAX)
-        return false;
-    for (int i = 0; i < head.e_phnum; i++) {
-        off_t at = (off_t)(head.e_phoff + (size_t)i * sizeof(part));
-        if (pread(fd, &part, sizeof(part), at) != (ssize_t)sizeof(part))
-            return false;
-        if (part.p_type != PT_INTERP)
-            continue;
-        ssize_t n = pread(fd, loader, sizeof(loader) - 1, (off_t)part.p_offset);
-        loader[n > 0 ? n : 0] = '\0';
-        return strstr(loader, "ld-musl") != NULL;
-    }
-    return false;
-}
-
 static void refuse_musl(const char *python)
 {
     int fd = open(python, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
-    if (needs_musl(fd))
+    if (cellar_program_needs_musl(fd))
         cellar_launcher_die(CELLAR_BOOT_MUSL,
                             "%s is built on musl; Cellar needs a Python on "
                             "glibc, such as Debian's",
