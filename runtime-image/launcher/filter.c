@@ -29,11 +29,13 @@ struct rule {
     .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, bit, 0)}
 #define MASKED(arg, mask, n)                                                   \
     .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, mask, n)}
-#define NOT(arg, n)  .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_NE, n)}
-#define OVER(arg, n) .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_GT, n)}
+#define NOT(arg, n)                                                            \
+    .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_NE, n, 0)}
+#define OVER(arg, n)                                                           \
+    .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_GT, n, 0)}
 #define IS_NOT(arg, n, other, m)                                               \
     .count = 2, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, LOW, n),    \
-                               SCMP_CMP64(other, SCMP_CMP_NE, m)}
+                               SCMP_CMP64(other, SCMP_CMP_NE, m, 0)}
 
 static const struct rule rules[] = {
 #define CELLAR_POLICY_RULE(name, condition, error, why)                        \
