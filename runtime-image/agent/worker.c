@@ -28,8 +28,6 @@
 #define CODE_HEADER_BYTES                                                      \
     (CELLAR_RECORD_HEADER_BYTES + CELLAR_RECORD_CODE_BYTES)
 
-extern char **environ;
-
 /* Both ends of what connects agent and worker, while a worker is born. */
 struct ends {
     int control[2];
