@@ -54,23 +54,30 @@ class PlainCells:
         sys.modules["__main__"] = self.module
         self.loop = asyncio.new_event_loop()
 
-    def evaluate(self, body, mode, name):
-        code = compile(body, name, mode, dont_inherit=True,
+    def compile(self, body, mode, name):
+        return compile(body, name, mode, dont_inherit=True,
                        flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        value = eval(code, self.module.__dict__)
-        if code.co_flags & inspect.CO_COROUTINE:
-            value = self.loop.run_until_complete(value)
+
+    async def evaluate(self, codes):
+        """The value of the last one; all of them on one running loop."""
+        value = None
+        for code in codes:
+            value = eval(code, self.module.__dict__)
+            if code.co_flags & inspect.CO_COROUTINE:
+                value = await value
         return value
 
     def run(self, source, name="<cell>"):
         tree = ast.parse(source, name)
-        last = tree.body[-1] if tree.body else None
-        if not isinstance(last, ast.Expr):
-            self.evaluate(tree, "exec", name)
-            return None
-        tree.body.pop()
-        self.evaluate(tree, "exec", name)
-        return self.evaluate(ast.Expression(last.value), "eval", name)
+        last = None
+        if tree.body and isinstance(tree.body[-1], ast.Expr):
+            last = ast.Expression(tree.body.pop().value)
+        codes = [self.compile(tree, "exec", name)]
+        codes.append(self.compile(last or "None", "eval", name))
+        if any(code.co_flags & inspect.CO_COROUTINE for code in codes):
+            return self.loop.run_until_complete(self.evaluate(codes))
+        eval(codes[0], self.module.__dict__)
+        return eval(codes[1], self.module.__dict__)
 
     def run_all(self, sources):
         """Runs each cell; an exception ends the program: it is a mistake."""

@@ -7,13 +7,36 @@ import unittest
 
 from hostile import HostileTest, popen, run
 
-# A record as proto/record.h has it, and the number of the running cell.
+# Records as proto/record.h has them.
 FORGE = """
 import os, struct, sys, time
 def record(kind, body):
     return struct.pack('>I', len(body)) + kind + body
-def end(cell, outcome=0, code=0):
-    return record(b'E', struct.pack('>QBI', cell, outcome, code))
+def end(ticket, outcome=0, code=0):
+    return record(b'E', struct.pack('>QBI', ticket, outcome, code))
+"""
+
+# Looks for the record that brought this cell: its number, then the ticket.
+STEAL = """
+def steal(cell):
+    needle = struct.pack('>Q', cell)
+    found = set()
+    for line in open('/proc/self/maps'):
+        words = line.split()
+        if 'w' not in words[1]:
+            continue
+        low, high = (int(x, 16) for x in words[0].split('-'))
+        try:
+            with open('/proc/self/mem', 'rb', 0) as memory:
+                memory.seek(low)
+                data = memory.read(high - low)
+        except OSError:
+            continue
+        at = data.find(needle)
+        while at >= 0:
+            found.add(struct.unpack('>Q', data[at + 8:at + 16].ljust(8))[0])
+            at = data.find(needle, at + 1)
+    return sorted(found)
 """
 
 
@@ -120,36 +143,49 @@ class OwnChannel(HostileTest):
         for _ in range(5):
             self.assertNextIsRightOrSpoilt()
 
-    def assertDeathIsTold(self, death, *ending):
-        """A worker that says END and dies soon after it races with the
-        agent's DONE: its death is told by this cell's ending or, when that
-        was out already, by the next one's state. It is never hidden."""
-        self.ok(FORGE + "here = 1")
+    def assertForgeryHidesNothing(self, death, *ending):
+        """An END that the cell wrote itself lacks the cell's ticket: what the
+        worker came to after it is what the ending tells."""
         number = self.cell_number()
         result = self.cell("os.write(3, end(%d))\n%s" % (number, death))
-        if result["status"] != "ok":
-            self.assertEqual(ending + ("fresh",), (
-                result["status"], result["exit_code"], result["signal"],
-                result["state"]))
-            return
-        time.sleep(1)
-        following = self.cell("'here' in globals()")
-        self.assertEqual(("fresh", {"text/plain": "False"}),
-                         (following["state"], following["result"]))
+        self.assertEqual(ending + ("fresh",), (
+            result["status"], result["exit_code"], result["signal"],
+            result["state"]))
 
     def test_a_fake_end_and_then_a_real_exit(self):
         for _ in range(5):
-            self.assertDeathIsTold("os._exit(0)", "exited", 0, None)
+            self.ok(FORGE)
+            self.assertForgeryHidesNothing("os._exit(0)", "exited", 0, None)
 
     def test_a_fake_end_and_then_a_crash(self):
         for _ in range(5):
-            self.assertDeathIsTold("os.kill(os.getpid(), 9)",
-                                   "killed", None, "SIGKILL")
+            self.ok(FORGE)
+            self.assertForgeryHidesNothing("os.kill(os.getpid(), 9)",
+                                           "killed", None, "SIGKILL")
 
     def test_a_fake_end_and_a_crash_some_time_later(self):
-        self.assertDeathIsTold("time.sleep(0.3)\n"
-                               "os.kill(os.getpid(), 9)",
-                               "killed", None, "SIGKILL")
+        self.assertForgeryHidesNothing("time.sleep(0.3)\n"
+                                       "os.kill(os.getpid(), 9)",
+                                       "killed", None, "SIGKILL")
+
+    def test_a_stolen_ticket(self):
+        """The ticket is in the worker's memory. Who looks for it there can
+        end his cell early, and no more: the death that follows is told by
+        this cell's ending or, when that was out already, by the next one's
+        state."""
+        self.ok(FORGE + STEAL + "here = 1")
+        number = self.cell_number()
+        result = self.cell("stolen = steal(%d)\n"
+                           "for ticket in stolen: os.write(3, end(ticket))\n"
+                           "time.sleep(0.2)\nos._exit(0)" % number)
+        if result["status"] == "ok":
+            self.assertEqual("kept", result["state"])
+            time.sleep(1)
+            following = self.cell("'here' in globals()")
+            self.assertEqual(("fresh", {"text/plain": "False"}),
+                             (following["state"], following["result"]))
+        else:
+            self.assertEqual("fresh", result["state"])
 
     def test_an_error_that_is_none(self):
         number = self.cell_number()
