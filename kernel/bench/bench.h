@@ -26,4 +26,31 @@ enum cellar_code cellar_bench_cell(struct cellar *c, struct cellar_session *s,
                                    struct cellar_bench_cell *out,
                                    struct cellar_error *err);
 
+struct cellar_bench_times {
+    double p50_us, p99_us, max_us;
+};
+
+struct cellar_bench_hostile {
+    uint64_t rounds;     /* of each */
+    uint64_t interrupts; /* of a flood */
+    struct cellar_bench_times alone;
+    struct cellar_bench_times beside; /* two floods */
+    struct cellar_bench_times interrupt;
+    uint64_t peak_rss_bytes; /* of this process, since its start */
+};
+
+#define CELLAR_BENCH_HOSTILE_ROUNDS 1000
+#define CELLAR_BENCH_INTERRUPTS     20
+
+/* How long `1+1` takes in one session while two others of the same supervisor
+ * flood: one prints 1 GB at once, again and again, the other lines for ever;
+ * how long an interrupt takes to end the latter; and the memory of it all. The
+ * sessions are its own, of `spec`, but for a short lease and the memory that
+ * 1 GB of text needs inside. */
+enum cellar_code cellar_bench_hostile(struct cellar *c,
+                                      const struct cellar_spec *spec,
+                                      uint64_t rounds,
+                                      struct cellar_bench_hostile *out,
+                                      struct cellar_error *err);
+
 #endif

@@ -8,9 +8,21 @@
 #include "kernel/bench/machine.h"
 #include "kernel/fail.h"
 
-static void print_text(struct cellar_output *out,
-                       const struct cellar_bench_cell *bench,
-                       const char *machine)
+/* Takes `root`, which may be NULL: out of memory. */
+static enum cellar_code print_json(struct cellar_front *front, json_t *root)
+{
+    CELLAR_AUTO_FREE char *line =
+        root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    json_decref(root);
+    if (!line)
+        return cellar_fail(&front->err, CELLAR_E_NOMEM, "out of memory");
+    cellar_output_printf(&front->out, "%s\n", line);
+    return CELLAR_OK;
+}
+
+static void print_cell_text(struct cellar_output *out,
+                            const struct cellar_bench_cell *bench,
+                            const char *machine)
 {
     cellar_output_printf(out, "%-26s %10s %10s\n", "round trip", "p50", "p99");
     cellar_output_printf(out, "%-26s %7.1f us %7.1f us\n", "cell x+=1",
@@ -24,9 +36,9 @@ static void print_text(struct cellar_output *out,
                          bench->rounds, machine);
 }
 
-static enum cellar_code print_json(struct cellar_front *front,
-                                   const struct cellar_bench_cell *bench,
-                                   const char *machine)
+static enum cellar_code print_cell_json(struct cellar_front *front,
+                                        const struct cellar_bench_cell *bench,
+                                        const char *machine)
 {
     const struct cellar_spec *spec = &front->options.spec;
     json_t *root =
@@ -36,48 +48,125 @@ static enum cellar_code print_json(struct cellar_front *front,
                   bench->p99_us, "bare_p50_us", bench->bare_p50_us,
                   "bare_p99_us", bench->bare_p99_us, "ratio_to_bare",
                   bench->ratio_to_bare, "machine", machine);
-    CELLAR_AUTO_FREE char *line =
-        root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
-    json_decref(root);
-    if (!line)
-        return cellar_fail(&front->err, CELLAR_E_NOMEM, "out of memory");
-    cellar_output_printf(&front->out, "%s\n", line);
-    return CELLAR_OK;
+    return print_json(front, root);
 }
 
-static int run(struct cellar_front *front)
+static int run_cell(struct cellar_front *front, const char *machine)
 {
     const struct cellar_options *options = &front->options;
     uint64_t rounds = options->cells ? options->cells : CELLAR_BENCH_ROUNDS;
     struct cellar_bench_cell bench;
-    char machine[256];
-    if (options->operand_count > 1 && strcmp(options->operands[1], "cell") != 0)
-        return cellar_front_usage(front, "unknown bench '%s': there is 'cell'",
-                                  options->operands[1]);
-    if (cellar_front_open(front) != CELLAR_OK ||
-        cellar_front_start(front, &options->spec) != CELLAR_OK ||
+    if (cellar_front_start(front, &options->spec) != CELLAR_OK ||
         cellar_bench_cell(front->c, front->session, &options->spec, rounds,
                           &bench, &front->err) != CELLAR_OK)
         return cellar_front_fail(front);
-    cellar_machine(machine, sizeof machine);
     if (!options->json)
-        print_text(&front->out, &bench, machine);
-    else if (print_json(front, &bench, machine) != CELLAR_OK)
+        print_cell_text(&front->out, &bench, machine);
+    else if (print_cell_json(front, &bench, machine) != CELLAR_OK)
         return cellar_front_fail(front);
     return CELLAR_EXIT_OK;
+}
+
+static void print_times(struct cellar_output *out, const char *what,
+                        const struct cellar_bench_times *times)
+{
+    cellar_output_printf(out, "%-26s %7.2f ms %7.2f ms %7.2f ms\n", what,
+                         times->p50_us / 1e3, times->p99_us / 1e3,
+                         times->max_us / 1e3);
+}
+
+static void print_hostile_text(struct cellar_output *out,
+                               const struct cellar_bench_hostile *bench,
+                               const char *machine)
+{
+    cellar_output_printf(out, "%-26s %10s %10s %10s\n", "", "p50", "p99",
+                         "slowest");
+    print_times(out, "1+1 alone", &bench->alone);
+    print_times(out, "1+1 beside two floods", &bench->beside);
+    print_times(out, "interrupt of a flood", &bench->interrupt);
+    cellar_output_printf(out, "%-26s %6.1f MiB\n", "peak memory on the host",
+                         (double)bench->peak_rss_bytes / (1 << 20));
+    cellar_output_printf(out,
+                         "%" PRIu64 " rounds, %" PRIu64 " interrupts, on %s\n",
+                         bench->rounds, bench->interrupts, machine);
+}
+
+static json_t *times_json(const struct cellar_bench_times *times)
+{
+    return json_pack("{s:f, s:f, s:f}", "p50_us", times->p50_us, "p99_us",
+                     times->p99_us, "max_us", times->max_us);
+}
+
+static enum cellar_code
+print_hostile_json(struct cellar_front *front,
+                   const struct cellar_bench_hostile *bench,
+                   const char *machine)
+{
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:I, s:s}", "bench",
+        "hostile", "engine", "docker", "image", front->options.spec.image,
+        "rounds", (json_int_t)bench->rounds, "interrupts",
+        (json_int_t)bench->interrupts, "alone", times_json(&bench->alone),
+        "beside", times_json(&bench->beside), "interrupt",
+        times_json(&bench->interrupt), "peak_rss_bytes",
+        (json_int_t)bench->peak_rss_bytes, "machine", machine);
+    return print_json(front, root);
+}
+
+static int run_hostile(struct cellar_front *front, const char *machine)
+{
+    const struct cellar_options *options = &front->options;
+    uint64_t rounds =
+        options->cells ? options->cells : CELLAR_BENCH_HOSTILE_ROUNDS;
+    struct cellar_bench_hostile bench;
+    if (cellar_bench_hostile(front->c, &options->spec, rounds, &bench,
+                             &front->err) != CELLAR_OK)
+        return cellar_front_fail(front);
+    if (!options->json)
+        print_hostile_text(&front->out, &bench, machine);
+    else if (print_hostile_json(front, &bench, machine) != CELLAR_OK)
+        return cellar_front_fail(front);
+    return CELLAR_EXIT_OK;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(struct cellar_front *front, const char *machine);
+} benches[] = {{"cell", run_cell}, {"hostile", run_hostile}};
+
+static int run(struct cellar_front *front)
+{
+    const struct cellar_options *options = &front->options;
+    const char *name =
+        options->operand_count > 1 ? options->operands[1] : "cell";
+    char machine[256];
+    cellar_machine(machine, sizeof machine);
+    for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++) {
+        if (strcmp(name, benches[i].name) != 0)
+            continue;
+        if (cellar_front_open(front) != CELLAR_OK)
+            return cellar_front_fail(front);
+        return benches[i].run(front, machine);
+    }
+    return cellar_front_usage(
+        front, "unknown bench '%s': there are 'cell' and 'hostile'", name);
 }
 
 const struct cellar_command cellar_command_bench = {
     .name = "bench",
     .bit = CELLAR_ON_BENCH,
-    .operands = "[cell]",
+    .operands = "[cell|hostile]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Measure a cell beside the bare stream",
+    .text = "Measure a cell beside the bare stream, or beside floods",
     .details = "cell: the round trip of `x+=1` in a session, and of a bare "
                "echo process in a\n"
                "container of the same spec over the same kind of stream, in "
                "turn in one run.\n"
+               "hostile: the round trip of `1+1` alone, and while two other "
+               "sessions of the same\n"
+               "supervisor flood; how soon an interrupt ends a flood; the "
+               "supervisor's memory.\n"
                "Times drift; compare ratios.\n",
     .run = run,
 };
