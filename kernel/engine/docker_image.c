@@ -130,6 +130,7 @@ static void tell_status(struct image_op *image, const json_t *line)
     const char *id = docker_string(line, "id");
     snprintf(text, sizeof(text), "%s%s%s", id, *id ? ": " : "",
              docker_string(line, "status"));
+    text[strcspn(text, "\r\n")] = '\0';
     tell(image, text, fraction_of(line));
 }
 
