@@ -133,8 +133,8 @@ class Output(WorkerTest):
         code = ("import sys, ctypes\nsys.stdout.write('a')\n"
                 "sys.stderr.write('b')\nctypes.CDLL(None).printf(b'c')")
         self.run_cell(code)
-        self.worker.wait_output("ac")
-        self.worker.wait_output("b", 2)
+        for text, number in (("a", 1), ("c", 1), ("b", 2)):
+            self.worker.wait_output(text, number)
 
     def test_utf8_and_surrogates(self):
         self.output("print('\u00e4\u20ac')", "\u00e4\u20ac\n")

@@ -124,7 +124,7 @@ class Worker:
         """Sends SIGINT and waits until the worker has thrown it away."""
         self.interrupt()
         end = time.monotonic() + DEADLINE
-        while self.pending():
+        while self.pending() or not self.asleep():
             assert time.monotonic() < end
             time.sleep(0.001)
 
@@ -133,6 +133,15 @@ class Worker:
             return any(int(line.split()[1], 16) & 1 << signal.SIGINT - 1
                        for line in file
                        if line.startswith(("SigPnd", "ShdPnd")))
+
+    def asleep(self):
+        """Whether no thread runs, a signal's handler included."""
+        folder = "/proc/%d/task" % self.process.pid
+        states = []
+        for thread in os.listdir(folder):
+            with open("%s/%s/stat" % (folder, thread)) as file:
+                states.append(file.read().rpartition(")")[2].split()[0])
+        return set(states) == {"S"}
 
     def wait_output(self, text, number=1):
         end = time.monotonic() + DEADLINE
