@@ -40,7 +40,6 @@ struct cellar_agent {
     struct cellar_usage usage;
     struct cellar_msg_hello hello; /* the last host's wishes */
     struct cellar_msg_done done;   /* of the cell that is ending */
-    char *const *dirs;             /* where else the worker may write */
     int signals;                   /* signalfd */
     uint64_t now;
     uint64_t lease_end;
@@ -62,7 +61,7 @@ void cellar_agent_say(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 
 /* --- turn.c --- */
-void cellar_agent_init(struct cellar_agent *agent, char *const *dirs);
+void cellar_agent_init(struct cellar_agent *agent);
 void cellar_agent_turn(struct cellar_agent *agent);
 
 /* --- host.c --- */

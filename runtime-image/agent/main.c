@@ -85,16 +85,15 @@ static void take_stdio(void)
  * kept by malloc for the next one. */
 #define LARGE_BYTES (64 << 10)
 
-int main(int argc, char **argv)
+int main(void)
 {
     static struct cellar_agent agent;
-    (void)argc;
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
     insist_on_protection();
     take_stdio();
     if (cellar_sign_init() != CELLAR_OK)
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "libsodium does not start");
-    cellar_agent_init(&agent, argv + 1);
+    cellar_agent_init(&agent);
     for (;;)
         cellar_agent_turn(&agent);
 }

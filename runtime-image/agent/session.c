@@ -152,8 +152,7 @@ static void fault(struct cellar_agent *agent, enum cellar_fault code,
 void cellar_agent_start_worker(struct cellar_agent *agent)
 {
     agent->generation++;
-    enum cellar_code code =
-        cellar_worker_spawn(&agent->worker, &agent->hello, agent->dirs);
+    enum cellar_code code = cellar_worker_spawn(&agent->worker, &agent->hello);
     if (code != CELLAR_OK) {
         fault(agent, CELLAR_FAULT_INTERNAL,
               "starting " CELLAR_LAUNCHER_PATH " failed",

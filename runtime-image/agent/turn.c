@@ -41,9 +41,9 @@ static int watch_signals(void)
     return signalfd(-1, &some, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-void cellar_agent_init(struct cellar_agent *agent, char *const *dirs)
+void cellar_agent_init(struct cellar_agent *agent)
 {
-    *agent = (struct cellar_agent){.dirs = dirs, .now = clock_us()};
+    *agent = (struct cellar_agent){.now = clock_us()};
     cellar_wire_init(&agent->wire);
     cellar_worker_init(&agent->worker);
     cellar_records_init(&agent->records);

@@ -22,9 +22,6 @@
 #define KILL_ROUNDS_MAX 5000
 #define KILL_ROUND_NS   1000000
 
-/* Directories beyond the launcher's own three arguments. */
-#define DIRS_MAX 32
-
 #define CODE_HEADER_BYTES                                                      \
     (CELLAR_RECORD_HEADER_BYTES + CELLAR_RECORD_CODE_BYTES)
 
@@ -129,31 +126,25 @@ static int spawn(pid_t *pid, const struct ends *ends, char *const *argv)
 }
 
 static int launch(pid_t *pid, const struct ends *ends,
-                  const struct cellar_msg_hello *hello, char *const *dirs)
+                  const struct cellar_msg_hello *hello)
 {
     static char path[] = CELLAR_LAUNCHER_PATH;
     char limits[3][24];
-    char *argv[1 + 3 + DIRS_MAX + 1] = {path, limits[0], limits[1], limits[2]};
+    char *argv[] = {path, limits[0], limits[1], limits[2], NULL};
     const uint64_t values[3] = {hello->nproc, hello->nofile, hello->fsize};
     for (int i = 0; i < 3; i++)
         snprintf(limits[i], sizeof(limits[i]), "%" PRIu64, values[i]);
-    for (size_t i = 0; dirs[i]; i++) {
-        if (i == DIRS_MAX)
-            return E2BIG;
-        argv[4 + i] = dirs[i];
-    }
     return spawn(pid, ends, argv);
 }
 
 enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
-                                     const struct cellar_msg_hello *hello,
-                                     char *const *dirs)
+                                     const struct cellar_msg_hello *hello)
 {
     struct ends ends;
     cellar_worker_close(worker);
     int rc = make_ends(&ends) ? 0 : errno;
     if (rc == 0)
-        rc = launch(&worker->pid, &ends, hello, dirs);
+        rc = launch(&worker->pid, &ends, hello);
     if (rc == 0) {
         worker->control = ends.control[0];
         worker->out = ends.out[0];

@@ -27,11 +27,9 @@ struct cellar_worker {
 
 void cellar_worker_init(struct cellar_worker *worker);
 
-/* Starts the launcher with the rlimits of `hello` and `dirs` (further
- * directories the worker may write to; ends with NULL). E_SYS with errno. */
+/* Starts the launcher with the rlimits of `hello`. E_SYS with errno. */
 enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
-                                     const struct cellar_msg_hello *hello,
-                                     char *const *dirs);
+                                     const struct cellar_msg_hello *hello);
 
 /* Gives the worker a cell; as much as it takes now, the rest by _flush(). */
 enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,

@@ -111,7 +111,19 @@ static int make_ruleset(int abi, uint64_t *fs)
     return fd;
 }
 
-int cellar_landlock_apply(char *const *dirs)
+/* What a mount is allowed to get. */
+struct grant {
+    int ruleset;
+    uint64_t rights;
+};
+
+static void allow_mount(void *user, const char *place)
+{
+    const struct grant *grant = user;
+    allow(grant->ruleset, place, grant->rights);
+}
+
+int cellar_landlock_apply(void)
 {
     uint64_t fs = 0;
     int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
@@ -119,11 +131,11 @@ int cellar_landlock_apply(char *const *dirs)
     if (abi <= 0)
         return 0;
     int ruleset = make_ruleset(abi, &fs);
-    const uint64_t tree = fs & ~(FS_MAKE_CHAR | FS_MAKE_BLOCK | FS_IOCTL_DEV);
+    struct grant tree = {ruleset,
+                         fs & ~(FS_MAKE_CHAR | FS_MAKE_BLOCK | FS_IOCTL_DEV)};
     for (size_t i = 0; i < sizeof(trees) / sizeof(trees[0]); i++)
-        allow(ruleset, trees[i], tree);
-    for (; *dirs; dirs++)
-        allow(ruleset, *dirs, tree);
+        allow(ruleset, trees[i], tree.rights);
+    cellar_mounts_each(allow_mount, &tree);
     for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
         allow(ruleset, devices[i], fs & FS_DEVICE);
     if (syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)

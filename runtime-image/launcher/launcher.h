@@ -3,13 +3,12 @@
  * exec, so it holds no secret; it takes away what the worker must not have, in
  * an order that matters, tells the agent what is in force, and execs Python:
  *
- *     launcher NPROC NOFILE FSIZE [DIR...]
+ *     launcher NPROC NOFILE FSIZE
  *
  * with /dev/null, two pipes and the control socket as fds 0 to 3. The limits
- * are decimal, 0 leaves one as the container has it; the worker may write
- * below each DIR, as below /tmp and /dev/shm. It fails closed: whatever could
- * not be done ends it with a status of enum cellar_boot_status and one line
- * on stderr.
+ * are decimal, 0 leaves one as the container has it. It fails closed: whatever
+ * could not be done ends it with a status of enum cellar_boot_status and one
+ * line on stderr.
  */
 #ifndef CELLAR_LAUNCHER_LAUNCHER_H
 #define CELLAR_LAUNCHER_LAUNCHER_H
@@ -29,11 +28,17 @@ noreturn void cellar_launcher_die(enum cellar_boot_status status,
 void cellar_limits_apply(char *const args[3]);
 
 /* --- landlock.c --- */
-/* From now on this process writes only below /tmp, /dev/shm and `dirs` (ends
- * with NULL) and to the harmless devices, and signals none but its own
- * children. Returns Landlock's ABI; 0 where the kernel has none, which the
- * host is told and decides on. */
-int cellar_landlock_apply(char *const *dirs);
+/* From now on this process writes only below /tmp, /dev/shm and what the user
+ * had mounted for it to write to, and to the harmless devices, and signals none
+ * but its own children. Returns Landlock's ABI; 0 where the kernel has none,
+ * which the host is told and decides on. */
+int cellar_landlock_apply(void);
+
+/* --- mounts.c --- */
+/* Calls `each` for every place where something is mounted for writing, but
+ * the root and those that the container itself needs. None without /proc. */
+void cellar_mounts_each(void (*each)(void *user, const char *place),
+                        void *user);
 
 /* --- filter.c --- */
 /* Loads policy.h. Returns the mode the kernel reports: 2. */

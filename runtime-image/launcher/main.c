@@ -47,9 +47,9 @@ static void tell_agent(int landlock_abi, int seccomp)
  * that it need not allow what only the launcher does. */
 int main(int argc, char **argv)
 {
-    if (argc < 4)
+    if (argc != 4)
         cellar_launcher_die(CELLAR_BOOT_SANDBOX,
-                            "usage: launcher NPROC NOFILE FSIZE [DIR...]");
+                            "usage: launcher NPROC NOFILE FSIZE");
     const char *path = getenv("PATH");
     path = path && *path ? path : DEFAULT_PATH;
     setsid();
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
     const char *python = cellar_python_find(path);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         cellar_launcher_die(CELLAR_BOOT_SANDBOX, "no_new_privs: %m");
-    int landlock_abi = cellar_landlock_apply(argv + 4);
+    int landlock_abi = cellar_landlock_apply();
     int seccomp = cellar_filter_apply();
     tell_agent(landlock_abi, seccomp);
     cellar_python_exec(python, path);

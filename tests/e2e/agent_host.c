@@ -5,7 +5,7 @@
  *     agent_host PROGRAM ARGUMENT...       (its stderr is ours)
  *
  * Commands on stdin, one a line; HEX is bytes in hexadecimal, "-" for none:
- *     hello MARK LEASE_MS GRACE_MS NPROC NOFILE FSIZE    greets (again)
+ *     hello MARK LEASE_MS GRACE_MS NPROC NOFILE FSIZE LIFE_MS   greets (again)
  *     run CELL TIMEOUT_MS OUTPUT_MAX HEX
  *     interrupt CELL | reset | ping | stop
  *     raw HEX         writes bytes as they are
@@ -119,16 +119,17 @@ static void say(struct host *host, struct cellar_message *msg)
 
 static void on_hello(struct host *host, char *rest)
 {
-    uint64_t n[6];
+    uint64_t n[7];
     uint8_t nonce[CELLAR_NONCE_BYTES];
     struct cellar_buf out;
-    get_numbers(rest, n, 6);
+    get_numbers(rest, n, 7);
     struct cellar_message msg = {.type = CELLAR_MSG_HELLO, .mark = n[0]};
     msg.u.hello = (struct cellar_msg_hello){.lease_ms = n[1],
                                             .grace_ms = n[2],
                                             .nproc = n[3],
                                             .nofile = n[4],
-                                            .fsize = n[5]};
+                                            .fsize = n[5],
+                                            .life_ms = n[6]};
     cellar_buf_init(&out, 2 * CELLAR_PAYLOAD_MAX);
     if (getrandom(nonce, sizeof(nonce), 0) != (ssize_t)sizeof(nonce) ||
         cellar_link_greet(&host->link, !host->greeted, nonce, &msg, &out) !=
