@@ -58,8 +58,7 @@ static void flush(PyObject *file)
 {
     if (!file || file == Py_None)
         return;
-    CELLAR_REF PyObject *done =
-        PyObject_CallMethodObjArgs(file, output.flush, NULL);
+    Py_XDECREF(PyObject_CallMethodObjArgs(file, output.flush, NULL));
     PyErr_Clear();
 }
 

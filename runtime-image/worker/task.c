@@ -280,11 +280,11 @@ static void wind_up(PyObject *task)
 {
     if (!is_true(task, "done") && cancel(task)) {
         tasks.cancelled = true;
-        CELLAR_REF PyObject *ignored = run_loop(task);
+        Py_XDECREF(run_loop(task));
     }
     PyErr_Clear();
     /* Asking for it keeps asyncio from reporting the exception as lost. */
-    CELLAR_REF PyObject *asked = PyObject_CallMethod(task, "exception", NULL);
+    Py_XDECREF(PyObject_CallMethod(task, "exception", NULL));
     PyErr_Clear();
 }
 
