@@ -115,12 +115,12 @@ static void write_holder(int lock_fd)
 static bool read_holder(int lock_fd, pid_t *pid, long long *since)
 {
     char text[64] = "";
-    long who = 0;
-    if (pread(lock_fd, text, sizeof text - 1, 0) <= 0 ||
-        sscanf(text, "%ld %lld", &who, since) != 2)
+    char *end = text;
+    if (pread(lock_fd, text, sizeof text - 1, 0) <= 0)
         return false;
-    *pid = (pid_t)who;
-    return true;
+    *pid = (pid_t)strtol(text, &end, 10);
+    *since = strtoll(end, &end, 10);
+    return *pid > 0 && *since > 0;
 }
 
 static enum cellar_code busy(const char *name, int lock_fd,

@@ -35,7 +35,8 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     assert_non_null(f);
-    strcpy(f->state_dir, "/tmp/cellar-test-XXXXXX");
+    (void)snprintf(f->state_dir, sizeof f->state_dir,
+                   "/tmp/cellar-test-XXXXXX");
     assert_non_null(mkdtemp(f->state_dir));
     fake_reset();
     struct cellar_config config = {.state_dir = f->state_dir};
@@ -49,14 +50,14 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
+    char path[128];
     cellar_free(f->c);
     fake_reset();
-    (void)snprintf(command, sizeof command, "%s/owner", f->state_dir);
-    assert_int_equal(unlink(command), 0);
-    (void)snprintf(command, sizeof command, "%s/sessions", f->state_dir);
+    (void)snprintf(path, sizeof path, "%s/owner", f->state_dir);
+    assert_int_equal(unlink(path), 0);
+    (void)snprintf(path, sizeof path, "%s/sessions", f->state_dir);
     /* Fails when a session left its directory behind. */
-    assert_int_equal(rmdir(command), 0);
+    assert_int_equal(rmdir(path), 0);
     assert_int_equal(rmdir(f->state_dir), 0);
     free(f);
     return 0;
