@@ -159,11 +159,20 @@ static void on_lifetime(void *user)
 
 /* ----------------------------------------------------- loss and end --- */
 
+/* Everybody who still waits, but for the stop's own caller. */
+static void tell_stopped(struct cellar_session *s)
+{
+    struct cellar_error err = {0};
+    cellar_fail(&err, CELLAR_E_LOST, "the session was stopped");
+    cellar_session_end_jobs(s, CELLAR_STATUS_LOST, CELLAR_STATE_FRESH, err.msg);
+    cellar_waiter_tell(&s->reset, NULL, &err);
+    cellar_waiter_tell(&s->opened, NULL, &err);
+}
+
 static void session_free(struct cellar_session *s)
 {
     cellar_supervisor_forget(s);
-    cellar_session_end_jobs(s, CELLAR_STATUS_LOST, CELLAR_STATE_FRESH,
-                            "the session was stopped");
+    tell_stopped(s);
     cellar_channel_done(&s->channel);
     cellar_control_free(s->control);
     cellar_timer_close(s->turn);
