@@ -48,6 +48,7 @@ void cellar_output_idle(struct cellar_output *output)
     output->cell = 0;
     output->left = 0;
     output->stalled = 0;
+    output->hurried = false;
     output->discarded = 0;
     for (int i = 0; i < 2; i++) {
         output->dropped[i] = 0;
@@ -161,6 +162,25 @@ bool cellar_output_wants(const struct cellar_output *output,
     return output->stalled == 0 || !blocked(output, wire);
 }
 
+void cellar_output_hurry(struct cellar_output *output)
+{
+    output->hurried = true;
+}
+
+/* Whether waiting for the host is over. Every acknowledgement, even one that
+ * makes no room yet, shows a host that reads. */
+static bool has_waited(struct cellar_output *output,
+                       const struct cellar_wire *wire, uint64_t now)
+{
+    if (output->hurried)
+        return true;
+    if (wire->ring.first != output->oldest) {
+        output->oldest = wire->ring.first;
+        output->stalled = now;
+    }
+    return now - output->stalled >= CELLAR_OUTPUT_STALL_US;
+}
+
 /* A host that has stopped loses the rest of this cell's output: nothing of it
  * may follow a gap. */
 void cellar_output_tick(struct cellar_output *output,
@@ -168,13 +188,9 @@ void cellar_output_tick(struct cellar_output *output,
 {
     if (output->stalled == 0)
         return;
-    if (wire->ring.first != output->oldest) {
-        output->oldest = wire->ring.first;
-        output->stalled = now;
-    }
     if (!blocked(output, wire)) {
         output->stalled = 0;
-    } else if (now - output->stalled >= CELLAR_OUTPUT_STALL_US) {
+    } else if (has_waited(output, wire, now)) {
         output->left = 0;
         output->stalled = 0;
     }

@@ -43,6 +43,7 @@ struct cellar_output {
     uint64_t dropped[2]; /* of this cell */
     uint64_t stalled;  /* since when writers wait for the host; 0: they don't */
     uint64_t oldest;   /* the ring's oldest delivery then */
+    bool hurried;      /* the cell is to end: it waits for no host */
     uint64_t drain[2]; /* what may still be read of an ended cell */
     size_t discarded;  /* since the last cell's end */
     size_t tail_len;
@@ -72,6 +73,11 @@ bool cellar_output_drained(struct cellar_output *output,
 /* Whether poll() shall look at the pipes. */
 bool cellar_output_wants(const struct cellar_output *output,
                          const struct cellar_wire *wire);
+
+/* The running cell is to end: from now on its output is dropped where it would
+ * have to wait. A worker whose writes wait for the host couldn't end in time,
+ * and would lose its globals for it. */
+void cellar_output_hurry(struct cellar_output *output);
 
 /* Once a turn: looks whether the host has stopped, or goes on. */
 void cellar_output_tick(struct cellar_output *output,

@@ -448,6 +448,7 @@ static void act(struct cellar_agent *agent, enum cellar_cell_action action)
         break;
     case CELLAR_CELL_SIGNAL:
         cellar_worker_interrupt(&agent->worker);
+        cellar_output_hurry(&agent->output);
         break;
     case CELLAR_CELL_KILL:
         finish_by_kill(agent);

@@ -216,6 +216,20 @@ static void a_stopped_host_loses_the_rest(void **state)
     assert_in_range(output.dropped[0], 64u << 10, 64u << 20);
 }
 
+/* Its worker has to come to an end, and can't while it waits in a write. */
+static void a_cell_that_is_to_end_waits_for_no_host(void **state)
+{
+    (void)state;
+    fill_the_window(SECOND);
+    cellar_output_hurry(&output);
+    cellar_output_tick(&output, &wire, SECOND + 1);
+    assert_true(cellar_output_wants(&output, &wire));
+    cellar_output_read(&output, &wire, 0, SECOND + 1);
+    assert_in_range(output.dropped[0], 1, CELLAR_CHUNK_MAX);
+    cellar_output_begin(&output, 6, 100);
+    assert_false(output.hurried);
+}
+
 /* An acknowledgement that does not make room yet shows a host that reads. */
 static void the_patience_starts_anew_with_each_acknowledgement(void **state)
 {
@@ -304,6 +318,7 @@ int main(void)
         TEST(without_a_cap_to_spend_everything_is_dropped),
         TEST(a_slow_host_makes_the_writers_wait),
         TEST(a_stopped_host_loses_the_rest),
+        TEST(a_cell_that_is_to_end_waits_for_no_host),
         TEST(the_patience_starts_anew_with_each_acknowledgement),
         TEST(the_end_takes_what_the_pipes_hold),
         TEST(the_end_looks_only_where_something_may_be),

@@ -1,0 +1,379 @@
+"""The agent by itself: what no well-behaved host does to it.
+
+CELLAR_AGENT_HOST names agent_host, which speaks the wire as it is told.
+"""
+
+import os
+import queue
+import subprocess
+import threading
+import time
+import unittest
+
+from cellar_test import docker
+
+HOST = os.environ["CELLAR_AGENT_HOST"]
+IMAGE = "cellar-runtime:slim"
+PROTECTION = ["--user", "65010:65010", "--cap-drop", "ALL", "--read-only",
+              "--security-opt", "no-new-privileges", "--network", "none",
+              "--pids-limit", "128", "--memory", "256m", "--memory-swap",
+              "256m", "--log-driver", "none",
+              "--tmpfs", "/tmp:noexec,mode=1777,size=32m",
+              "--tmpfs", "/dev/shm:noexec,mode=1777,size=32m"]
+DEADLINE = 30
+
+OK, ERROR, INTERRUPTED, TIMEOUT, OUT_OF_MEMORY, KILLED, EXITED = range(7)
+KEPT, RESTORED, FRESH = range(3)
+NO_PYTHON, MUSL, OLD_PYTHON, EXTENSION, SANDBOX, WORKER, INTERNAL = range(1, 8)
+
+counter = iter(range(1, 1 << 30))
+
+
+def unhex(text):
+    return b"" if text == "-" else bytes.fromhex(text)
+
+
+class Done:
+    def __init__(self, words, output):
+        numbers = list(map(int, words[:10]))
+        (self.cell, self.status, self.state, self.limit, self.code) = \
+            numbers[:5]
+        self.dropped = numbers[5:7]
+        texts = list(map(unhex, words[10:]))
+        self.name = texts[0].decode()
+        self.result = dict(zip(texts[3::2], texts[4::2]))
+        self.output = output
+
+    @property
+    def ending(self):
+        return self.status, self.state
+
+
+class Agent:
+    """A container whose agent waits for its key."""
+
+    def __init__(self, *options, image=IMAGE, lease_ms=600000):
+        self.name = "cellar-e2e-agent-%d-%d" % (os.getpid(), next(counter))
+        docker("create", "-i", "--name", self.name, *PROTECTION, *options,
+               "--entrypoint", "/cellar/agent", image)
+        self.process = subprocess.Popen(
+            [HOST, "docker", "start", "-ai", self.name], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE)
+        self.lines = queue.Queue()
+        self.words = []
+        self.cells = 0
+        self.lease_ms = lease_ms
+        for pipe, take in ((self.process.stdout, self.lines.put),
+                           (self.process.stderr, self.words.append)):
+            threading.Thread(target=self.read, args=(pipe, take),
+                             daemon=True).start()
+
+    @staticmethod
+    def read(pipe, take):
+        for line in pipe:
+            take(line.rstrip("\n"))
+
+    def say(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hello(self, mark=0):
+        self.say("hello %d %d 500 100 512 0" % (mark, self.lease_ms))
+        return list(map(int, self.wait("welcome")))
+
+    def wait(self, *kinds, output=None):
+        """The words of the next line of one of these kinds."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            kind, *words = self.lines.get(
+                timeout=max(0.1, end - time.monotonic())).split(" ")
+            if kind in kinds:
+                return words
+            if kind == "output" and output is not None:
+                output.append((int(words[1]), unhex(words[2])))
+            if kind == "eof":
+                raise AssertionError("the agent ended: %s" % self.words)
+
+    def ready(self):
+        self.hello()
+        return self.wait("ready")
+
+    def start(self, code, timeout_ms=0, output_max=1 << 40):
+        self.cells += 1
+        self.say("run %d %d %d %s" % (self.cells, timeout_ms, output_max,
+                                      code.encode().hex() or "-"))
+
+    def done(self):
+        output = []
+        words = self.wait("done", output=output)
+        return Done(words, output)
+
+    def run(self, code, **options):
+        self.start(code, **options)
+        return self.done()
+
+    def end(self):
+        """The agent's exit status."""
+        return int(self.wait("eof")[0])
+
+    def remove(self):
+        subprocess.run(["docker", "rm", "-f", self.name], check=False,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process.kill()
+        self.process.wait(DEADLINE)
+        for pipe in (self.process.stdin, self.process.stdout,
+                     self.process.stderr):
+            pipe.close()
+
+
+class AgentTest(unittest.TestCase):
+    def agent(self, *options, **more):
+        agent = Agent(*options, **more)
+        self.addCleanup(agent.remove)
+        return agent
+
+    def live(self, *options, **more):
+        agent = self.agent(*options, **more)
+        agent.ready()
+        return agent
+
+    def assertAlive(self, agent):
+        done = agent.run("6 * 7")
+        self.assertEqual((OK, {b"text/plain": b"42"}),
+                         (done.status, done.result))
+
+
+class Start(AgentTest):
+    def test_key_hello_ready_cell(self):
+        agent = self.agent()
+        self.assertEqual([1, 1, 0, 0, 0, 0], agent.hello())
+        generation, python, landlock, seccomp = agent.wait("ready")
+        self.assertEqual(("1", "2"), (generation, seccomp))
+        self.assertRegex(python, r"^3\.\d+\.\d+")
+        self.assertGreaterEqual(int(landlock), 0)
+        self.assertAlive(agent)
+        agent.say("stop")
+        self.assertEqual(0, agent.end())
+
+    def test_a_cell_may_come_before_the_worker_is_ready(self):
+        agent = self.agent()
+        agent.hello()
+        self.assertAlive(agent)
+
+    def refused(self, *options, stdin):
+        return subprocess.run(
+            ["docker", "run", "--rm", *PROTECTION, *options, "--entrypoint",
+             "/cellar/agent", IMAGE], input=stdin, capture_output=True,
+            text=True, timeout=DEADLINE, check=False)
+
+    def test_refuses_to_run_below_an_init(self):
+        done = self.refused("-i", "--init", stdin="")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("without an init", done.stderr)
+
+    def test_refuses_a_stranger_on_stdin(self):
+        done = self.refused("-i", stdin="GET / HTTP/1.1\r\n" * 10)
+        self.assertEqual((2, ""), (done.returncode, done.stdout))
+        self.assertIn("cellar start", done.stderr)
+
+    def test_says_so_when_there_is_no_stdin(self):
+        done = self.refused(stdin="")
+        self.assertEqual(2, done.returncode)
+        self.assertIn("cellar start", done.stderr)
+
+    def test_a_worker_that_cannot_start_is_a_fault_until_a_reset(self):
+        agent = self.agent("--env", "PATH=relative:/nowhere")
+        agent.hello()
+        code, text = agent.wait("fault")
+        self.assertEqual(NO_PYTHON, int(code))
+        self.assertIn(b"/nowhere", unhex(text))
+        self.assertEqual((KILLED, FRESH), agent.run("1").ending)
+        agent.say("reset")
+        self.assertEqual(NO_PYTHON, int(agent.wait("fault")[0]))
+        agent.say("ping")
+        agent.wait("pong")
+
+
+class Host(AgentTest):
+    """Hosts that die, stop, come back and break the rules."""
+
+    def test_a_new_host_in_the_middle_of_a_frame(self):
+        agent = self.live()
+        agent.start("import time\n"
+                    "for i in range(2000): print(i, 'x' * 500)\n"
+                    "time.sleep(1)\n'end'")
+        agent.wait("output")
+        agent.say("raw 00000100" + "ab" * 50)
+        welcome = agent.hello()
+        self.assertEqual((2, 1), (welcome[0], welcome[3]))
+        done = agent.done()
+        self.assertEqual({b"text/plain": b"'end'"}, done.result)
+        text = b"".join(data for _, data in done.output)
+        self.assertEqual("".join("%d %s\n" % (i, "x" * 500)
+                                 for i in range(2000)).encode(), text)
+        self.assertAlive(agent)
+
+    def test_what_was_taken_does_not_come_again(self):
+        agent = self.live()
+        agent.run("print('once')")
+        delivered = agent.hello(mark=3)[5]
+        self.assertEqual(3, delivered)
+        done = agent.run("print('twice')")
+        self.assertEqual([(1, b"twice\n")], done.output)
+
+    def test_a_cell_that_ended_unattended_is_told_once(self):
+        agent = self.live()
+        agent.say("pause")
+        agent.start("print('alone')\n40 + 2")
+        time.sleep(1)
+        agent.say("raw 00")
+        agent.say("hello 1 600000 500 100 512 0")
+        agent.say("resume")
+        self.assertEqual(0, int(agent.wait("welcome")[3]))
+        done = agent.done()
+        self.assertEqual((1, [(1, b"alone\n")], {b"text/plain": b"42"}),
+                         (done.cell, done.output, done.result))
+        self.assertAlive(agent)
+
+    def test_garbage_ends_the_epoch_and_no_more(self):
+        agent = self.live()
+        agent.run("x = 5")
+        agent.say("raw " + "00" * 64)
+        agent.hello(mark=2)
+        self.assertEqual({b"text/plain": b"5"}, agent.run("x").result)
+
+    def test_a_second_cell_at_once_is_refused(self):
+        agent = self.live()
+        agent.start("import time; time.sleep(1); 'first'")
+        agent.start("'second'")
+        agent.hello()
+        self.assertEqual({b"text/plain": b"'first'"}, agent.done().result)
+        self.assertEqual({b"text/plain": b"'third'"},
+                         agent.run("'third'").result)
+
+    def test_no_cell_runs_twice(self):
+        agent = self.live()
+        agent.run("n = 1")
+        agent.cells = 0
+        agent.start("n = 2")
+        agent.hello(mark=2)
+        agent.cells = 1
+        self.assertEqual({b"text/plain": b"1"}, agent.run("n").result)
+
+    def test_a_host_from_the_future_is_refused(self):
+        agent = self.live()
+        agent.say("hello 1000 600000 500 100 512 0")
+        time.sleep(0.3)
+        agent.hello()
+        self.assertAlive(agent)
+
+    def test_a_host_that_stopped_reading_blocks_nothing(self):
+        for ask, ending in (("interrupt 1", (INTERRUPTED, KEPT)),
+                            ("reset", (KILLED, FRESH))):
+            with self.subTest(ask=ask):
+                agent = self.live()
+                agent.say("pause")
+                agent.start("while True: print('x' * 1000)")
+                time.sleep(1)
+                agent.say(ask)
+                time.sleep(1)
+                agent.say("resume")
+                self.assertEqual(ending, agent.done().ending)
+                self.assertAlive(agent)
+
+    def test_a_host_that_acknowledges_nothing_loses_output_and_no_result(self):
+        agent = self.live()
+        agent.say("hold 1")
+        done = agent.run("for i in range(20000): print('x' * 999)\n'end'")
+        sent = sum(len(data) for _, data in done.output)
+        self.assertEqual({b"text/plain": b"'end'"}, done.result)
+        self.assertEqual(20000000, sent + done.dropped[0])
+        self.assertGreater(done.dropped[0], 0)
+        agent.say("hold 0")
+        agent.hello()
+        again = agent.done()
+        self.assertEqual((1, sent), (again.cell, sum(
+            len(data) for _, data in again.output)))
+
+    def test_the_lease_ends_the_session(self):
+        agent = self.live(lease_ms=1500)
+        agent.say("ping")
+        agent.wait("pong")
+        began = time.monotonic()
+        self.assertEqual(0, agent.end())
+        self.assertGreater(time.monotonic() - began, 1)
+        self.assertIn("sign of life", agent.words[-1])
+
+    def test_the_engines_sigterm_ends_it_at_once(self):
+        agent = self.live()
+        began = time.monotonic()
+        docker("stop", "--time", "20", agent.name)
+        self.assertEqual(0, agent.end())
+        self.assertLess(time.monotonic() - began, 15)
+
+
+class Worker(AgentTest):
+    def test_an_idle_workers_death_is_told_by_the_next_cell(self):
+        agent = self.live()
+        agent.run("import os, threading\n"
+                  "threading.Timer(0.2, os._exit, [3]).start()")
+        self.assertEqual("2", agent.wait("ready")[0])
+        self.assertEqual((OK, FRESH), agent.run("1").ending)
+        self.assertEqual((OK, KEPT), agent.run("1").ending)
+
+    def test_an_interrupt_right_behind_its_cell(self):
+        agent = self.live()
+        for _ in range(50):
+            agent.start("import time\ntime.sleep(60)")
+            agent.say("interrupt %d" % agent.cells)
+            self.assertEqual((INTERRUPTED, KEPT), agent.done().ending)
+
+    def test_a_cell_that_waits_can_be_interrupted(self):
+        agent = self.live()
+        agent.say("reset")
+        agent.start("1")
+        agent.say("interrupt %d" % agent.cells)
+        self.assertIn(agent.done().status, (INTERRUPTED, OK))
+        self.assertAlive(agent)
+
+    def test_a_closed_channel_ends_as_the_process_does(self):
+        agent = self.live()
+        done = agent.run("import os\nos.execv('/bin/sleep', ['sleep', '1'])")
+        self.assertEqual((EXITED, FRESH, 0), (*done.ending, done.code))
+        done = agent.run("import os\nos.execv('/bin/sleep', ['sleep', '60'])",
+                         timeout_ms=300)
+        self.assertEqual((TIMEOUT, FRESH), done.ending)
+        self.assertAlive(agent)
+
+    def test_a_reset_empties_what_is_deep_closed_and_shared(self):
+        agent = self.live()
+        done = agent.run(
+            "import ctypes, os\n"
+            "libc = ctypes.CDLL(None)\n"
+            "assert libc.semget(0, 5, 0o1600) >= 0\n"
+            "assert libc.msgget(0, 0o1600) >= 0\n"
+            "os.chdir('/tmp')\n"
+            "for i in range(500):\n"
+            "    os.mkdir('d'); os.chdir('d'); open('f', 'w').close()\n"
+            "os.chmod('.', 0)\n"
+            "os.makedirs('/dev/shm/a/b'); os.chmod('/dev/shm/a', 0)\n"
+            "os.symlink('/usr', '/tmp/usr')\n"
+            "def count():\n"
+            "    return [open('/proc/sysvipc/' + n).read().count('\\n')\n"
+            "            for n in ('sem', 'msg', 'shm')]\n"
+            "count()")
+        self.assertEqual({b"text/plain": b"[2, 2, 1]"}, done.result)
+        agent.say("reset")
+        self.assertEqual("2", agent.wait("ready")[0])
+        done = agent.run(
+            "import os\n"
+            "os.listdir('/tmp'), os.listdir('/dev/shm'), os.path.exists('/usr'"
+            "), [open('/proc/sysvipc/' + n).read().count('\\n')"
+            " for n in ('sem', 'msg', 'shm')]")
+        self.assertEqual({b"text/plain": b"([], [], True, [1, 1, 1])"},
+                         done.result)
+
+
+if __name__ == "__main__":
+    unittest.main()
