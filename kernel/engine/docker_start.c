@@ -4,6 +4,7 @@
  *     attach: inspect -> attach
  *
  * Whatever fails, one undo closes the stream and removes what was created. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -183,11 +184,24 @@ static void on_attached_old(void *owner)
     succeed(owner);
 }
 
+/* Closed by the engine; with a reset, if it had not read all of the greeting
+ * by then. */
+static bool is_plain_end(const struct cellar_error *err)
+{
+    return !err || err->sys_errno == ECONNRESET || err->sys_errno == EPIPE;
+}
+
 static void on_stream_ended(void *owner, int status,
                             const struct cellar_error *err)
 {
     struct start *start = owner;
     struct cellar_error own;
+    if (is_plain_end(err) && start->op.call) {
+        /* It ran and is over already; or the call that says why it could not
+         * start is about to be answered: that has the better words. */
+        cellar_stream_close(CELLAR_TAKE(start->stream));
+        return;
+    }
     if (status && err) {
         struct docker_reply r = {status, err->msg, strlen(err->msg)};
         docker_fail_reply(&own, status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
@@ -195,11 +209,6 @@ static void on_stream_ended(void *owner, int status,
     } else if (err) {
         own = *err;
         cellar_wrap(&own, "attaching to the container");
-    } else if (start->op.call) {
-        /* It ran and is over already; or the call that says why it could not
-         * start is about to be answered: that has the better words. */
-        cellar_stream_close(CELLAR_TAKE(start->stream));
-        return;
     } else {
         cellar_fail(&own, CELLAR_E_LOST,
                     "the container ended as soon as it was attached to");

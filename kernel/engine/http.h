@@ -54,11 +54,11 @@ typedef void cellar_http_fn(void *user, int status, const char *body,
                             size_t len, const struct cellar_error *err);
 
 /* Begins a request. `done` is called once, unless it is cancelled first.
- * `call` may be NULL. */
+ * `out` may be NULL. */
 enum cellar_code cellar_http_begin(struct cellar_http *http,
                                    const struct cellar_http_request *request,
                                    cellar_http_fn *done, void *user,
-                                   struct cellar_http_call **call,
+                                   struct cellar_http_call **out,
                                    struct cellar_error *err);
 void cellar_http_cancel(struct cellar_http_call *call); /* NULL is fine */
 

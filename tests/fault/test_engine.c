@@ -348,8 +348,8 @@ static void attach_to(struct world *w, const char *stream, size_t len)
 {
     static char reply[256]; /* lives as long as the engine */
     static struct line lines[2];
-    size_t head = strlen(SCRIPTED_101);
-    memcpy(reply, SCRIPTED_101, head);
+    size_t head = (size_t)snprintf(reply, sizeof(reply), SCRIPTED_101);
+    assert_true(head + len <= sizeof(reply));
     memcpy(reply + head, stream, len);
     lines[0] = (struct line){"/attach", DRIP, reply, head + len};
     open_world(w, lines);

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -122,14 +123,15 @@ static void bounds_a_head(void **state)
     (void)state;
     static char text[CELLAR_HTTP_HEAD_MAX + 100];
     struct cellar_http_head head = {0};
-    memset(text, 'x', sizeof(text));
-    memcpy(text, "HTTP/1.1 200 x\r\nX: ", 19);
+    static const char end[4] = {'\r', '\n', '\r', '\n'};
+    int len = snprintf(text, sizeof(text), "HTTP/1.1 200 x\r\nX: ");
+    memset(text + len, 'x', sizeof(text) - (size_t)len);
     assert_int_equal(
         cellar_http_head_parse(text, CELLAR_HTTP_HEAD_MAX - 1, &head),
         CELLAR_E_AGAIN);
     assert_int_equal(cellar_http_head_parse(text, CELLAR_HTTP_HEAD_MAX, &head),
                      CELLAR_E_LIMIT);
-    memcpy(text + sizeof(text) - 4, "\r\n\r\n", 4);
+    memcpy(text + sizeof(text) - sizeof(end), end, sizeof(end));
     assert_int_equal(cellar_http_head_parse(text, sizeof(text), &head),
                      CELLAR_E_LIMIT);
 }
