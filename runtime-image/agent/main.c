@@ -15,7 +15,8 @@
 
 /* One write, so that lines of agent and launcher don't mix; what a full or
  * closed stderr doesn't take is lost, since nothing here may block. */
-static void print(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static void print(const char *format,
+                                                        va_list args)
 {
     char line[512] = "cellar-agent: ";
     size_t at = strlen(line);

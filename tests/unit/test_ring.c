@@ -110,7 +110,7 @@ static void fill_with_output(size_t len)
 }
 
 /* The largest that the message layer lets pass. */
-static struct cellar_message largest_done(uint8_t *bytes)
+static struct cellar_message largest_done(const uint8_t *bytes)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_DONE, .cell = 1};
     struct cellar_msg_done *done = &msg.u.done;
