@@ -164,9 +164,9 @@ class Endless(HostileTest):
                 "import sys\nsys.stdin.close(); sys.stdout.close()\n"
                 "while True: pass"):
             with self.subTest(code=code):
-                result = self.cell(code, "--timeout", "1s", timeout=15)
+                result = self.cell(code, "--timeout", "1s", timeout=30)
                 self.assertEqual("timeout", result["status"])
-                self.assertLess(result["usage"]["wall_us"], 4_000_000)
+                self.assertLess(result["usage"]["wall_us"], 8_000_000)
                 self.assertAlive()
 
 
