@@ -147,8 +147,9 @@ static void session_is_there(void *user, struct cellar_session *session,
     front->err = err ? *err : (struct cellar_error){0};
 }
 
-/* A start that the user gave up on still makes its container: wait for it,
- * so that it can be removed; the next Ctrl-C ends even this. */
+/* A start that the user gave up on still makes its container. cellar_free()
+ * removes that of an unnamed session, but lets a named one live: that is
+ * waited for and stopped. The next Ctrl-C ends even this. */
 static void wait_to_remove(struct cellar_front *front)
 {
     cellar_front_log(front, "ending; waiting for the start to come to an end");
@@ -171,7 +172,7 @@ enum cellar_code cellar_front_start(struct cellar_front *front,
     front->waiting = true;
     front->ends = true;
     code = wait_for(front);
-    if (code == CELLAR_E_AGAIN && front->waiting)
+    if (code == CELLAR_E_AGAIN && front->waiting && spec->name)
         wait_to_remove(front);
     else if (code == CELLAR_OK)
         front->ends = spec->name == NULL;
