@@ -1,0 +1,334 @@
+/* The Docker engine's interface against the real engine, with a container that
+ * only echoes: start, two-way stream, attach again, list, diagnose, remove,
+ * check. Needs the image cellar-runtime:slim. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kernel/engine/engine.h"
+
+struct world {
+    struct cellar_loop *loop;
+    struct cellar_engine *engine;
+    struct cellar_stream *stream;
+    char id[CELLAR_CONTAINER_ID_MAX + 1];
+    bool done;
+    bool closed;
+    struct cellar_error err;
+    uint64_t bytes;
+    char last[64];
+    int rows; /* of the list that are ours; of a check */
+    int failed;
+    char reason[256];
+    bool oom;
+};
+
+static void on_bytes(void *user, const uint8_t *data, size_t len)
+{
+    struct world *w = user;
+    w->bytes += len;
+    snprintf(w->last, sizeof(w->last), "%.*s", (int)(len < 63 ? len : 63),
+             (const char *)data);
+}
+
+static void on_text(void *user, const char *data, size_t len)
+{
+    (void)user;
+    (void)data;
+    (void)len;
+}
+
+static void on_closed(void *user, const struct cellar_error *err)
+{
+    struct world *w = user;
+    (void)err;
+    w->closed = true;
+}
+
+static const struct cellar_stream_events events = {on_bytes, on_text,
+                                                   on_closed};
+
+static void on_done(void *user, const struct cellar_error *err)
+{
+    struct world *w = user;
+    w->done = true;
+    w->err = err ? *err : (struct cellar_error){0};
+}
+
+static void on_started(void *user, const char *id, struct cellar_stream *stream,
+                       const struct cellar_error *err)
+{
+    struct world *w = user;
+    on_done(user, err);
+    w->stream = stream;
+    if (id)
+        snprintf(w->id, sizeof(w->id), "%s", id);
+}
+
+static void on_reason(void *user, const char *reason, bool oom)
+{
+    struct world *w = user;
+    on_done(user, NULL);
+    snprintf(w->reason, sizeof(w->reason), "%s", reason);
+    w->oom = oom;
+}
+
+static void on_container(void *user, const struct cellar_container *container)
+{
+    struct world *w = user;
+    if (strcmp(container->id, w->id) != 0)
+        return;
+    w->rows++;
+    assert_string_equal(container->owner, "test_engine");
+    assert_int_equal(container->uid, 61002);
+    assert_string_equal(container->session, "");
+    assert_string_equal(container->state, "running");
+    assert_string_equal(container->image, "cellar-runtime:slim");
+    assert_true(container->created > 1700000000);
+}
+
+static void on_row(void *user, const struct cellar_check_row *row)
+{
+    struct world *w = user;
+    w->rows++;
+    if (row->result == CELLAR_CHECK_FAIL) {
+        w->failed++;
+        print_error("%s: %s\n", row->name, row->text);
+    }
+}
+
+static void wait_for(struct world *w, const bool *flag)
+{
+    uint64_t end = cellar_loop_now_us() + UINT64_C(60000000);
+    while (!*flag && cellar_loop_now_us() < end)
+        cellar_loop_run(w->loop, 100);
+    assert_true(*flag);
+}
+
+static void wait_done(struct world *w, enum cellar_code begun)
+{
+    assert_int_equal(begun, CELLAR_OK);
+    assert_false(w->done);
+    wait_for(w, &w->done);
+    w->done = false;
+}
+
+static void assert_ok(const struct world *w)
+{
+    if (w->err.code)
+        fail_msg("%s", w->err.msg);
+}
+
+static void begin_start(struct world *w, const char *entrypoint)
+{
+    struct cellar_spec spec;
+    cellar_spec_init(&spec);
+    spec.memory_bytes = 64 << 20;
+    struct cellar_launch launch = {
+        .spec = &spec,
+        .owner = "test_engine",
+        .uid = 61002,
+        .entrypoint = entrypoint,
+        .greeting = (const uint8_t *)"hello\n",
+        .greeting_len = 6,
+    };
+    wait_done(w, w->engine->ops->start(w->engine, &launch, &events, on_started,
+                                       w, NULL));
+}
+
+static int open_world(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    const char *data = getenv("CELLAR_DATA_DIR");
+    if (!w || !data || cellar_loop_new(&w->loop, NULL) ||
+        cellar_docker_new(w->loop, NULL, data, NULL, NULL, &w->engine, NULL))
+        return -1;
+    *state = w;
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    struct world *w = *state;
+    cellar_stream_close(w->stream);
+    if (*w->id)
+        wait_done(w,
+                  w->engine->ops->remove(w->engine, w->id, on_done, w, NULL));
+    w->engine->ops->free(w->engine);
+    cellar_loop_free(w->loop);
+    free(w);
+    return 0;
+}
+
+static void wait_bytes(struct world *w, uint64_t count)
+{
+    uint64_t end = cellar_loop_now_us() + UINT64_C(60000000);
+    while (w->bytes < count && !w->closed && cellar_loop_now_us() < end)
+        cellar_loop_run(w->loop, 100);
+    assert_int_equal(w->bytes, count);
+}
+
+static void echoes_from_the_first_byte_on(void **state)
+{
+    struct world *w = *state;
+    begin_start(w, "/bin/cat");
+    assert_ok(w);
+    wait_bytes(w, 6);
+    assert_string_equal(w->last, "hello\n");
+}
+
+static void carries_more_than_any_buffer_holds(void **state)
+{
+    struct world *w = *state;
+    const size_t len = 8u << 20;
+    begin_start(w, "/bin/cat");
+    assert_ok(w);
+    uint8_t *data = malloc(len);
+    assert_non_null(data);
+    memset(data, 'z', len);
+    assert_int_equal(cellar_stream_write(w->stream, data, len), CELLAR_OK);
+    free(data);
+    wait_bytes(w, 6 + len);
+}
+
+static void is_attached_to_again(void **state)
+{
+    struct world *w = *state;
+    begin_start(w, "/bin/cat");
+    wait_bytes(w, 6);
+    for (int i = 0; i < 3; i++) {
+        cellar_stream_close(w->stream);
+        w->stream = NULL;
+        w->bytes = 0;
+        wait_done(w, w->engine->ops->attach(w->engine, w->id, &events,
+                                            on_started, w, NULL));
+        assert_ok(w);
+        assert_int_equal(
+            cellar_stream_write(w->stream, (const uint8_t *)"again\n", 6),
+            CELLAR_OK);
+        wait_bytes(w, 6);
+        assert_string_equal(w->last, "again\n");
+    }
+}
+
+static void is_listed_with_its_labels(void **state)
+{
+    struct world *w = *state;
+    begin_start(w, "/bin/cat");
+    wait_done(w,
+              w->engine->ops->list(w->engine, on_container, on_done, w, NULL));
+    assert_ok(w);
+    assert_int_equal(w->rows, 1);
+}
+
+static void is_gone_when_removed_and_says_so(void **state)
+{
+    struct world *w = *state;
+    begin_start(w, "/bin/cat");
+    for (int i = 0; i < 2; i++) {
+        wait_done(w,
+                  w->engine->ops->remove(w->engine, w->id, on_done, w, NULL));
+        assert_ok(w);
+    }
+    wait_for(w, &w->closed);
+    wait_done(w,
+              w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
+    assert_non_null(strstr(w->reason, "killed from outside"));
+    cellar_stream_close(w->stream);
+    w->stream = NULL;
+    wait_done(w, w->engine->ops->attach(w->engine, w->id, &events, on_started,
+                                        w, NULL));
+    assert_int_equal(w->err.code, CELLAR_E_LOST);
+}
+
+/* Runs `docker WORD ID`. */
+static void docker(const char *word, const char *id)
+{
+    int status = -1;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        execlp("docker", "docker", word, id, (char *)NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void tells_paused_from_killed(void **state)
+{
+    struct world *w = *state;
+    begin_start(w, "/bin/cat");
+    wait_done(w,
+              w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
+    assert_non_null(strstr(w->reason, "runs"));
+    docker("pause", w->id);
+    wait_done(w,
+              w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
+    assert_non_null(strstr(w->reason, "docker unpause"));
+    docker("unpause", w->id);
+    docker("kill", w->id);
+    wait_for(w, &w->closed);
+    wait_done(w,
+              w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
+    assert_true(strstr(w->reason, "killed") != NULL);
+    assert_false(w->oom);
+}
+
+static void says_that_an_entrypoint_is_missing(void **state)
+{
+    struct world *w = *state;
+    begin_start(w, "/nonexistent/agent");
+    assert_int_equal(w->err.code, CELLAR_E_ENGINE);
+    assert_non_null(strstr(w->err.msg, "/nonexistent/agent"));
+    assert_string_equal(w->id, "");
+}
+
+static void passes_its_own_check(void **state)
+{
+    struct world *w = *state;
+    wait_done(w, w->engine->ops->check(w->engine, "cellar-runtime:slim", on_row,
+                                       on_done, w, NULL));
+    assert_ok(w);
+    assert_int_equal(w->failed, 0);
+    assert_true(w->rows >= 25);
+}
+
+static void finds_images_and_names_the_cure_of_missing_ones(void **state)
+{
+    struct world *w = *state;
+    wait_done(w, w->engine->ops->image_find(w->engine, "cellar-runtime:slim",
+                                            on_done, w, NULL));
+    assert_ok(w);
+    wait_done(w, w->engine->ops->image_find(w->engine, "cellar-runtime:other",
+                                            on_done, w, NULL));
+    assert_int_equal(w->err.code, CELLAR_E_IMAGE);
+    assert_non_null(strstr(w->err.msg, "cellar image build"));
+}
+
+#define WORLD_TEST(name)                                                       \
+    cmocka_unit_test_setup_teardown(name, open_world, close_world)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WORLD_TEST(echoes_from_the_first_byte_on),
+        WORLD_TEST(carries_more_than_any_buffer_holds),
+        WORLD_TEST(is_attached_to_again),
+        WORLD_TEST(is_listed_with_its_labels),
+        WORLD_TEST(is_gone_when_removed_and_says_so),
+        WORLD_TEST(tells_paused_from_killed),
+        WORLD_TEST(says_that_an_entrypoint_is_missing),
+        WORLD_TEST(passes_its_own_check),
+        WORLD_TEST(finds_images_and_names_the_cure_of_missing_ones),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
