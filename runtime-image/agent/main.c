@@ -13,6 +13,8 @@
 #include "agent.h"
 #include "proto/sign.h"
 
+#define LOW_FDS 1024
+
 /* One write, so that lines of agent and launcher don't mix; what a full or
  * closed stderr doesn't take is lost, since nothing here may block. */
 __attribute__((format(printf, 1, 0))) static void print(const char *format,
@@ -67,6 +69,16 @@ static void insist_on_protection(void)
     (void)setrlimit(RLIMIT_CORE, &none);
 }
 
+/* Where a kernel or an engine's filter knows no close_range, engines hand few
+ * descriptors on by mistake, and low ones. */
+static void close_the_rest(void)
+{
+    if (syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0) == 0)
+        return;
+    for (int fd = STDERR_FILENO + 1; fd < LOW_FDS; fd++)
+        close(fd);
+}
+
 /* Pipes or sockets, never a terminal: any process of the user could open its
  * other end. Nothing else may be inherited by mistake of an engine. */
 static void take_stdio(void)
@@ -79,7 +91,7 @@ static void take_stdio(void)
                              flags < 0 ? "closed" : "a terminal");
         (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
     }
-    (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
+    close_the_rest();
 }
 
 /* A window of output is megabytes: given back when it is acknowledged, and not

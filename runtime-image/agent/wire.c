@@ -52,7 +52,7 @@ void cellar_wire_read(struct cellar_wire *wire,
 {
     static uint8_t bytes[READ_BYTES];
     ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
-    wire->ended = n == 0;
+    wire->ended = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
     const uint8_t *at = bytes;
     size_t left = n > 0 ? (size_t)n : 0;
     while (left > 0) {

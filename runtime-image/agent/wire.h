@@ -23,7 +23,7 @@ struct cellar_wire {
     struct cellar_link link;
     struct cellar_ring ring;
     struct cellar_buf out;
-    bool ended;             /* stdin is at its end, for now */
+    bool ended;             /* stdin is at its end or failing, for now */
     bool deaf;              /* stdout has no reader; a new HELLO tries again */
     uint64_t verified;      /* messages taken so far */
     enum cellar_code fault; /* what ended the last epoch */

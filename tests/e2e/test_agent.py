@@ -6,6 +6,7 @@ CELLAR_AGENT_HOST names agent_host, which speaks the wire as it is told.
 import os
 import queue
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -311,6 +312,21 @@ class Host(AgentTest):
         docker("stop", "--time", "20", agent.name)
         self.assertEqual(0, agent.end())
         self.assertLess(time.monotonic() - began, 15)
+
+
+class Mounts(AgentTest):
+    def test_only_what_is_mounted_for_writing_is_written(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            agent = self.live("-v", folder + ":/da ta:rw",
+                              "-v", folder + ":/data:ro")
+            done = agent.run("open('/da ta/file', 'w').write('text')")
+            self.assertEqual({b"text/plain": b"4"}, done.result)
+            for place in ("/data/file", "/dev/file", "/etc/hosts",
+                          "/proc/self/comm", "/proc/self/oom_score_adj"):
+                done = agent.run("open(%r, 'w')" % place)
+                self.assertIn(done.name, ("OSError", "PermissionError"))
+            os.unlink(os.path.join(folder, "file"))
 
 
 class Worker(AgentTest):
