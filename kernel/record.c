@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "fail.h"
+#include "json.h"
 #include "spec.h"
 
 #define RECORD_BYTES_MAX 65536
@@ -264,24 +265,30 @@ static const struct {
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
+/* Whole, or NULL: a member that is missing would make the record a damaged
+ * one. */
 static json_t *encode(const struct cellar_record *record)
 {
     json_t *root = json_object();
     char key[2 * CELLAR_KEY_BYTES + 1];
+    bool fine = root != NULL;
     for (size_t i = 0; i < COUNT(texts); i++)
-        json_object_set_new(
-            root, texts[i].name,
-            json_string((const char *)record + texts[i].offset));
+        fine &= json_object_set_new(
+                    root, texts[i].name,
+                    json_string((const char *)record + texts[i].offset)) == 0;
     for (size_t i = 0; i < COUNT(numbers); i++) {
         uint64_t value = 0;
         memcpy(&value, (const char *)record + numbers[i].offset, sizeof value);
-        json_object_set_new(root, numbers[i].name,
-                            json_integer((json_int_t)value));
+        fine &= json_object_set_new(root, numbers[i].name,
+                                    json_integer((json_int_t)value)) == 0;
     }
     sodium_bin2hex(key, sizeof key, record->key, sizeof record->key);
-    json_object_set_new(root, "key", json_string(key));
+    fine &= json_object_set_new(root, "key", json_string(key)) == 0;
     sodium_memzero(key, sizeof key);
-    return root;
+    if (fine)
+        return root;
+    json_decref(root);
+    return NULL;
 }
 
 static bool decode_text(const json_t *value, char *out, size_t size)
@@ -348,11 +355,14 @@ enum cellar_code cellar_record_load(const char *state_dir, const char *name,
     if (!text)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     ssize_t n = read(fd, text, RECORD_BYTES_MAX);
-    json_t *root = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
+    json_error_t where = {.text = "empty"};
+    json_t *root = n > 0 ? cellar_json_parse(text, (size_t)n, 0, &where) : NULL;
     struct cellar_record loaded = {0};
     bool fine = root && decode(root, &loaded) && !strcmp(loaded.name, name);
     json_decref(root);
     sodium_memzero(text, RECORD_BYTES_MAX);
+    if (!root && cellar_json_starved(&where))
+        return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     if (!fine)
         return damaged(name, err);
     *record = loaded;
@@ -377,7 +387,7 @@ enum cellar_code cellar_record_save(const struct cellar_hold *hold,
                                     struct cellar_error *err)
 {
     json_t *root = encode(record);
-    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    char *text = cellar_json_text(root, JSON_INDENT(1));
     json_decref(root);
     if (!text)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");

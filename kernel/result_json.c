@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "json.h"
 #include "result.h"
 
 /* json_string() refuses what is not UTF-8; all texts here were mended. */
@@ -35,33 +36,47 @@ static json_t *number(uint64_t value)
     return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
 }
 
+/* Takes `made`: NULL where a part of it could not be made. All that follows
+ * is made of these, so that JSON is whole or not there. */
+static json_t *whole(json_t *made, bool fine)
+{
+    if (fine)
+        return made;
+    json_decref(made);
+    return NULL;
+}
+
 static json_t *bundle(const struct cellar_part *parts, size_t count)
 {
     json_t *object = json_object();
-    for (size_t i = 0; i < count; i++)
-        json_object_set_new(object, parts[i].type,
-                            text(parts[i].data, parts[i].len));
-    return object;
+    bool fine = object != NULL;
+    for (size_t i = 0; fine && i < count; i++)
+        fine = json_object_set_new(object, parts[i].type,
+                                   text(parts[i].data, parts[i].len)) == 0;
+    return whole(object, fine);
 }
 
 static json_t *displays(const struct cellar_result *result)
 {
     json_t *array = json_array();
-    for (size_t i = 0; i < result->display_count; i++)
-        json_array_append_new(array, bundle(result->displays[i].parts,
-                                            result->displays[i].count));
-    return array;
+    bool fine = array != NULL;
+    for (size_t i = 0; fine && i < result->display_count; i++)
+        fine = json_array_append_new(array,
+                                     bundle(result->displays[i].parts,
+                                            result->displays[i].count)) == 0;
+    return whole(array, fine);
 }
 
 static json_t *lines(const char *joined)
 {
     json_t *array = json_array();
-    while (joined && *joined) {
+    bool fine = array != NULL;
+    while (fine && joined && *joined) {
         size_t len = strcspn(joined, "\n");
-        json_array_append_new(array, text(joined, len));
+        fine = json_array_append_new(array, text(joined, len)) == 0;
         joined += len + (joined[len] == '\n');
     }
-    return array;
+    return whole(array, fine);
 }
 
 static json_t *error(const struct cellar_result *result)
@@ -108,7 +123,7 @@ static json_t *usage(const struct cellar_result *result)
                      number(result->peak_memory_bytes));
 }
 
-static void fill(json_t *root, const struct cellar_result *result)
+static bool fill(json_t *root, const struct cellar_result *result)
 {
     const char *status = cellar_status_name(result->status);
     const char *state = cellar_state_name(result->state);
@@ -139,17 +154,19 @@ static void fill(json_t *root, const struct cellar_result *result)
         {"reason", maybe_text(result->reason)},
         {"usage", usage(result)},
     };
+    bool fine = true;
     for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
-        json_object_set_new(root, members[i].key, members[i].value);
+        fine &=
+            json_object_set_new(root, members[i].key, members[i].value) == 0;
+    return fine;
 }
 
 char *cellar_result_json(const struct cellar_result *result)
 {
     json_t *root = json_object();
-    if (!root)
-        return NULL;
-    fill(root, result);
-    char *line = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII);
+    bool fine = root && fill(root, result);
+    char *line =
+        fine ? cellar_json_text(root, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     json_decref(root);
     return line;
 }

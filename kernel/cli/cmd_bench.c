@@ -7,12 +7,13 @@
 #include "kernel/bench/bench.h"
 #include "kernel/bench/machine.h"
 #include "kernel/fail.h"
+#include "kernel/json.h"
 
 /* Takes `root`, which may be NULL: out of memory. */
 static enum cellar_code print_json(struct cellar_front *front, json_t *root)
 {
     CELLAR_AUTO_FREE char *line =
-        root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+        cellar_json_text(root, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(root);
     if (!line)
         return cellar_fail(&front->err, CELLAR_E_NOMEM, "out of memory");

@@ -7,6 +7,7 @@
 
 #include "file.h"
 #include "kernel/fail.h"
+#include "kernel/json.h"
 #include "nearest.h"
 
 /* What keeps the strings of the options alive. Numbers are turned to text:
@@ -129,7 +130,9 @@ enum cellar_code cellar_config_read(const char *name, const char *text,
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     cellar_config_free(options->file);
     options->file = file;
-    file->root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+    file->root = cellar_json_parse(text, len, JSON_REJECT_DUPLICATES, &where);
+    if (!file->root && cellar_json_starved(&where))
+        return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     if (!file->root)
         return cellar_fail(err, CELLAR_E_USAGE,
                            "%.200s: line %d, column %d: %s", name, where.line,

@@ -6,6 +6,8 @@
 #include <strings.h>
 
 #include "kernel/fail.h"
+#include "kernel/json.h"
+#include "kernel/utf8.h"
 #include "outputs.h"
 
 #define NBFORMAT       4
@@ -188,7 +190,9 @@ static enum cellar_code parse(struct cellar_notebook *notebook,
 {
     json_error_t where = {0};
     /* Outputs of an earlier run may well hold \u0000. */
-    notebook->root = json_loadb(text, len, JSON_ALLOW_NUL, &where);
+    notebook->root = cellar_json_parse(text, len, JSON_ALLOW_NUL, &where);
+    if (!notebook->root && cellar_json_starved(&where))
+        return no_memory(err);
     if (!notebook->root)
         return cellar_fail(err, CELLAR_E_USAGE,
                            "no JSON: line %d, column %d: %s", where.line,
@@ -244,6 +248,8 @@ enum cellar_code cellar_notebook_add(struct cellar_notebook *notebook,
 {
     json_t *cells = json_object_get(notebook->root, "cells");
     json_t *source = json_stringn(code, len);
+    if (!source && cellar_utf8_valid(code, len))
+        return no_memory(err);
     if (!source)
         return cellar_fail(err, CELLAR_E_USAGE, "the code is not UTF-8");
     json_t *cell =
@@ -324,7 +330,8 @@ enum cellar_code cellar_notebook_write(const struct cellar_notebook *notebook,
     if (!json_object_get(notebook->root, "metadata") &&
         json_object_set_new(notebook->root, "metadata", json_object()) != 0)
         return no_memory(err);
-    CELLAR_AUTO_FREE char *json = json_dumps(notebook->root, JSON_INDENT(1));
+    CELLAR_AUTO_FREE char *json =
+        cellar_json_text(notebook->root, JSON_INDENT(1));
     if (!json)
         return no_memory(err);
     size_t n = strlen(json);

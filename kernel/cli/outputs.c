@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernel/json.h"
 #include "print.h"
 
 static bool add_stream(json_t *outputs, const char *name, const char *text,
@@ -25,8 +26,8 @@ static json_t *bundle_data(const struct cellar_part *part)
                    (n > 5 && strcmp(part->type + n - 5, "+json") == 0);
     json_t *value = NULL;
     if (is_json)
-        value = json_loadb(part->data, part->len,
-                           JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+        value = cellar_json_parse(part->data, part->len,
+                                  JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     return value ? value : json_stringn(part->data, part->len);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernel/fail.h"
+#include "kernel/json.h"
 #include "kernel/utf8.h"
 
 /* rows is an array of objects; shown, beside it, an array with what people
@@ -136,7 +137,7 @@ enum cellar_code cellar_table_print(const struct cellar_table *table,
     const json_t *root = form == CELLAR_TABLE_OBJECT
                              ? json_array_get(table->rows, 0)
                              : table->rows;
-    CELLAR_AUTO_FREE char *text = json_dumps(root, JSON_COMPACT);
+    CELLAR_AUTO_FREE char *text = cellar_json_text(root, JSON_COMPACT);
     if (!text)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     cellar_output_text(out, text);

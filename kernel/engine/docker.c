@@ -14,7 +14,7 @@ static struct docker *docker_of(struct cellar_engine *engine)
     return (struct docker *)engine;
 }
 
-void docker_log(const struct docker *docker, const char *fmt, ...)
+void cellar_docker_log(const struct docker *docker, const char *fmt, ...)
 {
     char line[512];
     if (!docker->log)
@@ -28,9 +28,10 @@ void docker_log(const struct docker *docker, const char *fmt, ...)
 
 /* -------------------------------------------------------------- errors -- */
 
-void docker_reply_words(const char *body, char *text, size_t size)
+void cellar_docker_reply_words(const char *body, char *text, size_t size)
 {
-    json_t *reply = json_loads(body, JSON_DISABLE_EOF_CHECK, NULL);
+    json_t *reply =
+        cellar_json_parse(body, strlen(body), JSON_DISABLE_EOF_CHECK, NULL);
     const char *message = json_string_value(json_object_get(reply, "message"));
     snprintf(text, size, "%s", message ? message : body);
     json_decref(reply);
@@ -39,12 +40,13 @@ void docker_reply_words(const char *body, char *text, size_t size)
         text[--len] = '\0';
 }
 
-enum cellar_code docker_fail_reply(struct cellar_error *err,
-                                   enum cellar_code code, const char *context,
-                                   const struct docker_reply *reply)
+enum cellar_code cellar_docker_fail_reply(struct cellar_error *err,
+                                          enum cellar_code code,
+                                          const char *context,
+                                          const struct docker_reply *reply)
 {
     char words[320];
-    docker_reply_words(reply->body, words, sizeof(words));
+    cellar_docker_reply_words(reply->body, words, sizeof(words));
     if (strstr(words, "no space left on device"))
         return cellar_fail(err, CELLAR_E_ENGINE,
                            "%s: the engine's disk is full: see what takes the "
@@ -57,14 +59,15 @@ enum cellar_code docker_fail_reply(struct cellar_error *err,
 
 /* ----------------------------------------------------------- utilities -- */
 
-const char *docker_string(const json_t *value, const char *path)
+const char *cellar_docker_string(const json_t *value, const char *path)
 {
     const char *text = json_string_value(cellar_json_at(value, path));
     return text ? text : "";
 }
 
-enum cellar_code docker_path(char path[DOCKER_PATH_MAX],
-                             struct cellar_error *err, const char *fmt, ...)
+enum cellar_code cellar_docker_path(char path[DOCKER_PATH_MAX],
+                                    struct cellar_error *err, const char *fmt,
+                                    ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -81,7 +84,7 @@ static bool is_unreserved(char c)
            (c >= '0' && c <= '9') || (c && strchr("-._~", c));
 }
 
-char *docker_escape(const char *text)
+char *cellar_docker_escape(const char *text)
 {
     static const char hex[] = "0123456789ABCDEF";
     char *out = malloc(strlen(text) * 3 + 1);
@@ -101,7 +104,8 @@ char *docker_escape(const char *text)
     return out;
 }
 
-enum cellar_code docker_check_id(const char *id, struct cellar_error *err)
+enum cellar_code cellar_docker_check_id(const char *id,
+                                        struct cellar_error *err)
 {
     size_t len = strnlen(id, CELLAR_CONTAINER_ID_MAX + 1);
     bool fits = len > 0 && len <= CELLAR_CONTAINER_ID_MAX && *id != '.';
@@ -111,9 +115,9 @@ enum cellar_code docker_check_id(const char *id, struct cellar_error *err)
                 : cellar_fail(err, CELLAR_E_USAGE, "no container's id");
 }
 
-enum cellar_code docker_spec(struct docker *docker,
-                             struct cellar_docker_spec **out,
-                             struct cellar_error *err)
+enum cellar_code cellar_docker_files(struct docker *docker,
+                                     struct cellar_docker_spec **out,
+                                     struct cellar_error *err)
 {
     if (!docker->spec) {
         enum cellar_code code =
@@ -127,7 +131,7 @@ enum cellar_code docker_spec(struct docker *docker,
 
 /* ----------------------------------------------------------------- ops -- */
 
-void docker_op_free(struct docker_op *op)
+void cellar_docker_op_free(struct docker_op *op)
 {
     if (op->prev)
         op->prev->next = op->next;
@@ -170,9 +174,10 @@ static enum cellar_code send_to(struct docker_op *op,
                              &op->call, err);
 }
 
-enum cellar_code docker_op_send(struct docker_op *op,
-                                const struct docker_ask *ask, docker_step *step,
-                                struct cellar_error *err)
+enum cellar_code cellar_docker_op_send(struct docker_op *op,
+                                       const struct docker_ask *ask,
+                                       docker_step *step,
+                                       struct cellar_error *err)
 {
     CELLAR_AUTO_FREE char *path = NULL;
     if (asprintf(&path, "/v1.%d%s", op->docker->api_minor, ask->path) < 0) {
@@ -183,11 +188,11 @@ enum cellar_code docker_op_send(struct docker_op *op,
     return send_to(op, ask, path, err);
 }
 
-void docker_op_next(struct docker_op *op, const struct docker_ask *ask,
-                    docker_step *step)
+void cellar_docker_op_next(struct docker_op *op, const struct docker_ask *ask,
+                           docker_step *step)
 {
     struct cellar_error err;
-    if (docker_op_send(op, ask, step, &err))
+    if (cellar_docker_op_send(op, ask, step, &err))
         op->failed(op, &err);
 }
 
@@ -205,8 +210,8 @@ static enum cellar_code choose_version(struct docker *docker,
                                        const json_t *reply,
                                        struct cellar_error *err)
 {
-    int theirs = minor_of(docker_string(reply, "ApiVersion"));
-    int oldest = minor_of(docker_string(reply, "MinAPIVersion"));
+    int theirs = minor_of(cellar_docker_string(reply, "ApiVersion"));
+    int oldest = minor_of(cellar_docker_string(reply, "MinAPIVersion"));
     if (theirs < 0)
         return cellar_fail(err, CELLAR_E_ENGINE,
                            "what answers is no container engine: it names no "
@@ -218,8 +223,9 @@ static enum cellar_code choose_version(struct docker *docker,
                            oldest < 0 ? 0 : oldest, theirs, API_MINOR_MIN,
                            API_MINOR_MAX);
     docker->api_minor = theirs < API_MINOR_MAX ? theirs : API_MINOR_MAX;
-    docker_log(docker, "engine %s, API 1.%d", docker_string(reply, "Version"),
-               docker->api_minor);
+    cellar_docker_log(docker, "engine %s, API 1.%d",
+                      cellar_docker_string(reply, "Version"),
+                      docker->api_minor);
     return CELLAR_OK;
 }
 
@@ -228,10 +234,10 @@ static void on_version(struct docker_op *op, const struct docker_reply *r)
     struct cellar_error err;
     enum cellar_code code = CELLAR_OK;
     if (r->status != 200) {
-        code =
-            docker_fail_reply(&err, CELLAR_E_ENGINE, "asking its version", r);
+        code = cellar_docker_fail_reply(&err, CELLAR_E_ENGINE,
+                                        "asking its version", r);
     } else {
-        json_t *reply = json_loadb(r->body, r->len, 0, NULL);
+        json_t *reply = cellar_json_parse(r->body, r->len, 0, NULL);
         code = choose_version(op->docker, reply, &err);
         json_decref(reply);
     }
@@ -241,8 +247,10 @@ static void on_version(struct docker_op *op, const struct docker_reply *r)
         op->failed(op, &err);
 }
 
-enum cellar_code docker_op_begin(struct docker *docker, struct docker_op *op,
-                                 docker_first *first, struct cellar_error *err)
+enum cellar_code cellar_docker_op_begin(struct docker *docker,
+                                        struct docker_op *op,
+                                        docker_first *first,
+                                        struct cellar_error *err)
 {
     op->docker = docker;
     op->first = first;
@@ -259,7 +267,7 @@ enum cellar_code docker_op_begin(struct docker *docker, struct docker_op *op,
         code = send_to(op, &ask, "/version", err);
     }
     if (code)
-        docker_op_free(op);
+        cellar_docker_op_free(op);
     return code;
 }
 
@@ -269,7 +277,7 @@ static void docker_free(struct cellar_engine *engine)
 {
     struct docker *docker = docker_of(engine);
     while (docker->ops)
-        docker_op_free(docker->ops);
+        cellar_docker_op_free(docker->ops);
     cellar_http_free(docker->http);
     cellar_docker_spec_free(docker->spec);
     free(docker->data_dir);
@@ -279,16 +287,16 @@ static void docker_free(struct cellar_engine *engine)
 static const struct cellar_engine_ops docker_ops = {
     .name = "docker",
     .free = docker_free,
-    .start = docker_start,
-    .attach = docker_attach,
-    .remove = docker_remove,
-    .list = docker_list,
-    .diagnose = docker_diagnose,
-    .check = docker_check,
-    .image_find = docker_image_find,
-    .image_pull = docker_image_pull,
-    .image_build = docker_image_build,
-    .image_import = docker_image_import,
+    .start = cellar_docker_start,
+    .attach = cellar_docker_attach,
+    .remove = cellar_docker_remove,
+    .list = cellar_docker_list,
+    .diagnose = cellar_docker_diagnose,
+    .check = cellar_docker_check,
+    .image_find = cellar_docker_image_find,
+    .image_pull = cellar_docker_image_pull,
+    .image_build = cellar_docker_image_build,
+    .image_import = cellar_docker_image_import,
 };
 
 static const char *choose_host(const char *host)

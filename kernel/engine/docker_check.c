@@ -44,7 +44,7 @@ static void end_check(struct check *check)
 {
     cellar_engine_done_fn *done = check->done;
     void *user = check->user;
-    docker_op_free(&check->op);
+    cellar_docker_op_free(&check->op);
     done(user, NULL);
 }
 
@@ -124,7 +124,7 @@ static void tell_engine(const struct check *check)
 {
     tell(check, "engine", CELLAR_CHECK_OK, NULL,
          "version %s answers at %s, spoken to in API 1.%d",
-         docker_string(check->info, "ServerVersion"),
+         cellar_docker_string(check->info, "ServerVersion"),
          cellar_http_name(check->op.docker->http), check->op.docker->api_minor);
     tell_ok(check, "permission", "this user may use the engine");
 }
@@ -140,10 +140,10 @@ static void tell_runtime(const struct check *check)
         snprintf(names + len, sizeof(names) - len, "%s%s", len ? ", " : "",
                  key);
     }
-    const char *commit = docker_string(check->info, "RuncCommit.ID");
+    const char *commit = cellar_docker_string(check->info, "RuncCommit.ID");
     tell(check, "oci_runtime", CELLAR_CHECK_OK, NULL,
          "%s is the default%s%s (there are: %s)",
-         docker_string(check->info, "DefaultRuntime"),
+         cellar_docker_string(check->info, "DefaultRuntime"),
          *commit ? ", runc is version " : "", commit, names);
 }
 
@@ -152,10 +152,10 @@ static void tell_machine(const struct check *check)
     const json_t *info = check->info;
     tell(check, "machine", CELLAR_CHECK_OK, NULL,
          "%s, Linux %s, cgroup v%s by %s",
-         docker_string(info, "OperatingSystem"),
-         docker_string(info, "KernelVersion"),
-         docker_string(info, "CgroupVersion"),
-         docker_string(info, "CgroupDriver"));
+         cellar_docker_string(info, "OperatingSystem"),
+         cellar_docker_string(info, "KernelVersion"),
+         cellar_docker_string(info, "CgroupVersion"),
+         cellar_docker_string(info, "CgroupDriver"));
     const char *module = has_security(info, "apparmor")  ? "AppArmor"
                          : has_security(info, "selinux") ? "SELinux"
                                                          : NULL;
@@ -179,8 +179,8 @@ static void tell_machine(const struct check *check)
 
 static void tell_disk(const struct check *check)
 {
-    const char *root = docker_string(check->info, "DockerRootDir");
-    const char *driver = docker_string(check->info, "Driver");
+    const char *root = cellar_docker_string(check->info, "DockerRootDir");
+    const char *driver = cellar_docker_string(check->info, "Driver");
     struct statvfs fs;
     bool local =
         strncmp(cellar_http_name(check->op.docker->http), "unix:", 5) == 0;
@@ -220,7 +220,7 @@ static void tell_abilities(const struct check *check)
 {
     struct cellar_docker_spec *spec = NULL;
     struct cellar_error err;
-    if (docker_spec(check->op.docker, &spec, &err)) {
+    if (cellar_docker_files(check->op.docker, &spec, &err)) {
         tell_error(check, "container", &err);
         return;
     }
@@ -270,8 +270,8 @@ static void remove_probe(struct check *check)
 {
     struct cellar_error err;
     cellar_stream_close(CELLAR_TAKE(check->stream));
-    enum cellar_code code = docker_remove(&check->op.docker->engine, check->id,
-                                          on_probe_removed, check, &err);
+    enum cellar_code code = cellar_docker_remove(
+        &check->op.docker->engine, check->id, on_probe_removed, check, &err);
     if (code)
         on_probe_removed(check, &err);
 }
@@ -285,8 +285,8 @@ static void on_probe_inspected(struct docker_op *op,
         r->status == 200
             ? cellar_docker_verify(op->docker->spec, &check->plan, r->body,
                                    tell_protection, check, &err)
-            : docker_fail_reply(&err, CELLAR_E_ENGINE,
-                                "inspecting the container", r);
+            : cellar_docker_fail_reply(&err, CELLAR_E_ENGINE,
+                                       "inspecting the container", r);
     if (code)
         tell_error(check, "container", &err);
     remove_probe(check);
@@ -311,8 +311,8 @@ static void on_probe_started(void *user, const char *id,
          "a hardened container starts in %.0f ms",
          (double)(cellar_loop_now_us() - check->began_us) / 1000);
     struct docker_ask ask = {.method = "GET", .path = path};
-    if (docker_path(path, &own, "/containers/%s/json", id) ||
-        docker_op_send(&check->op, &ask, on_probe_inspected, &own)) {
+    if (cellar_docker_path(path, &own, "/containers/%s/json", id) ||
+        cellar_docker_op_send(&check->op, &ask, on_probe_inspected, &own)) {
         tell_error(check, "container", &own);
         remove_probe(check);
     }
@@ -331,12 +331,12 @@ static void start_probe(struct check *check)
     struct cellar_launch launch = {
         .spec = &spec, .owner = "doctor", .uid = PROBE_UID};
     check->began_us = cellar_loop_now_us();
-    enum cellar_code code = docker_spec(docker, &files, &err);
+    enum cellar_code code = cellar_docker_files(docker, &files, &err);
     if (!code)
         code = cellar_docker_plan_init(&check->plan, files, &launch, &err);
     if (!code)
-        code = docker_start(&docker->engine, &launch, &probe_events,
-                            on_probe_started, check, &err);
+        code = cellar_docker_start(&docker->engine, &launch, &probe_events,
+                                   on_probe_started, check, &err);
     if (code)
         on_probe_started(check, NULL, NULL, &err);
 }
@@ -347,7 +347,7 @@ static void tell_image(const struct check *check, const json_t *image)
 {
     const char *version = json_string_value(json_object_get(
         cellar_json_at(image, "Config.Labels"), CELLAR_LABEL_VERSION));
-    const char *created = docker_string(image, "Created");
+    const char *created = cellar_docker_string(image, "Created");
     if (!version)
         tell(check, "image", CELLAR_CHECK_OK, NULL,
              "%s is there, made on %.10s, and no image of Cellar's own",
@@ -366,16 +366,17 @@ static void on_image(struct docker_op *op, const struct docker_reply *r)
     struct check *check = check_of(op);
     struct cellar_error err;
     if (r->status == 200) {
-        json_t *image = json_loadb(r->body, r->len, 0, NULL);
+        json_t *image = cellar_json_parse(r->body, r->len, 0, NULL);
         tell_image(check, image);
         json_decref(image);
         start_probe(check);
         return;
     }
     if (r->status == 404)
-        docker_fail_image(&err, check->image);
+        cellar_docker_fail_image(&err, check->image);
     else
-        docker_fail_reply(&err, CELLAR_E_ENGINE, "looking for the image", r);
+        cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, "looking for the image",
+                                 r);
     tell_error(check, "image", &err);
     tell_abilities(check);
     end_check(check);
@@ -403,31 +404,32 @@ static void on_info(struct docker_op *op, const struct docker_reply *r)
     struct cellar_error err;
     char path[DOCKER_PATH_MAX];
     if (r->status != 200) {
-        docker_fail_reply(&err, CELLAR_E_ENGINE, "asking the engine", r);
+        cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, "asking the engine", r);
         on_silence(op, &err);
         return;
     }
-    check->info = json_loadb(r->body, r->len, 0, NULL);
+    check->info = cellar_json_parse(r->body, r->len, 0, NULL);
     tell_engine(check);
     tell_runtime(check);
     tell_machine(check);
     tell_disk(check);
     struct docker_ask ask = {.method = "GET", .path = path};
-    if (docker_path(path, &err, "/images/%s/json", check->image))
+    if (cellar_docker_path(path, &err, "/images/%s/json", check->image))
         on_silence(op, &err);
     else
-        docker_op_next(op, &ask, on_image);
+        cellar_docker_op_next(op, &ask, on_image);
 }
 
 static enum cellar_code ask_info(struct docker_op *op, struct cellar_error *err)
 {
     struct docker_ask ask = {.method = "GET", .path = "/info"};
-    return docker_op_send(op, &ask, on_info, err);
+    return cellar_docker_op_send(op, &ask, on_info, err);
 }
 
-enum cellar_code docker_check(struct cellar_engine *engine, const char *image,
-                              cellar_check_fn *row, cellar_engine_done_fn *done,
-                              void *user, struct cellar_error *err)
+enum cellar_code cellar_docker_check(struct cellar_engine *engine,
+                                     const char *image, cellar_check_fn *row,
+                                     cellar_engine_done_fn *done, void *user,
+                                     struct cellar_error *err)
 {
     struct check *check = calloc(1, sizeof(*check));
     if (!check)
@@ -439,8 +441,8 @@ enum cellar_code docker_check(struct cellar_engine *engine, const char *image,
     check->user = user;
     check->image = strdup(image);
     if (check->image)
-        return docker_op_begin((struct docker *)engine, &check->op, ask_info,
-                               err);
+        return cellar_docker_op_begin((struct docker *)engine, &check->op,
+                                      ask_info, err);
     destroy_check(&check->op);
     return cellar_fail(err, CELLAR_E_NOMEM, "check: out of memory");
 }

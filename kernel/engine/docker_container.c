@@ -23,7 +23,7 @@ static void destroy_op(struct docker_op *op)
 static void end_removal(struct docker_op *op, const struct cellar_error *err)
 {
     struct removal removal = *(struct removal *)op;
-    docker_op_free(op);
+    cellar_docker_op_free(op);
     removal.done(removal.user, err);
 }
 
@@ -34,7 +34,8 @@ static void on_gone(struct docker_op *op, const struct docker_reply *r)
         end_removal(op, NULL);
         return;
     }
-    docker_fail_reply(&err, CELLAR_E_ENGINE, "removing the container", r);
+    cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, "removing the container",
+                             r);
     end_removal(op, &err);
 }
 
@@ -46,11 +47,11 @@ static void await_gone(struct docker_op *op)
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {
         .method = "POST", .path = path, .deadline_ms = DOCKER_REMOVE_MS};
-    if (docker_path(path, &err, "/containers/%s/wait?condition=removed",
-                    ((struct removal *)op)->id))
+    if (cellar_docker_path(path, &err, "/containers/%s/wait?condition=removed",
+                           ((struct removal *)op)->id))
         end_removal(op, &err);
     else
-        docker_op_next(op, &ask, on_gone);
+        cellar_docker_op_next(op, &ask, on_gone);
 }
 
 static void on_removed(struct docker_op *op, const struct docker_reply *r)
@@ -69,16 +70,17 @@ static enum cellar_code ask_removal(struct docker_op *op,
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {
         .method = "DELETE", .path = path, .deadline_ms = DOCKER_REMOVE_MS};
-    enum cellar_code code = docker_path(path, err, "/containers/%s?force=1&v=1",
-                                        ((struct removal *)op)->id);
-    return code ? code : docker_op_send(op, &ask, on_removed, err);
+    enum cellar_code code = cellar_docker_path(
+        path, err, "/containers/%s?force=1&v=1", ((struct removal *)op)->id);
+    return code ? code : cellar_docker_op_send(op, &ask, on_removed, err);
 }
 
-enum cellar_code docker_remove(struct cellar_engine *engine, const char *id,
-                               cellar_engine_done_fn *done, void *user,
-                               struct cellar_error *err)
+enum cellar_code cellar_docker_remove(struct cellar_engine *engine,
+                                      const char *id,
+                                      cellar_engine_done_fn *done, void *user,
+                                      struct cellar_error *err)
 {
-    enum cellar_code code = docker_check_id(id, err);
+    enum cellar_code code = cellar_docker_check_id(id, err);
     if (code)
         return code;
     struct removal *removal = calloc(1, sizeof(*removal));
@@ -89,8 +91,8 @@ enum cellar_code docker_remove(struct cellar_engine *engine, const char *id,
     removal->done = done;
     removal->user = user;
     snprintf(removal->id, sizeof(removal->id), "%s", id);
-    return docker_op_begin((struct docker *)engine, &removal->op, ask_removal,
-                           err);
+    return cellar_docker_op_begin((struct docker *)engine, &removal->op,
+                                  ask_removal, err);
 }
 
 /* ---------------------------------------------------------------- list -- */
@@ -105,7 +107,7 @@ struct listing {
 static void end_listing(struct docker_op *op, const struct cellar_error *err)
 {
     struct listing listing = *(struct listing *)op;
-    docker_op_free(op);
+    cellar_docker_op_free(op);
     listing.done(listing.user, err);
 }
 
@@ -125,8 +127,8 @@ static const char *label(const json_t *row, const char *name)
 
 static void give_row(const struct listing *listing, const json_t *row)
 {
-    const char *id = docker_string(row, "Id");
-    if (docker_check_id(id, NULL))
+    const char *id = cellar_docker_string(row, "Id");
+    if (cellar_docker_check_id(id, NULL))
         return; /* nothing could be done with it */
     json_int_t created = json_integer_value(json_object_get(row, "Created"));
     struct cellar_container container = {
@@ -134,8 +136,8 @@ static void give_row(const struct listing *listing, const json_t *row)
         .session = label(row, CELLAR_LABEL_SESSION),
         .owner = label(row, CELLAR_LABEL_OWNER),
         .uid = uid_of(label(row, CELLAR_LABEL_UID)),
-        .image = docker_string(row, "Image"),
-        .state = docker_string(row, "State"),
+        .image = cellar_docker_string(row, "Image"),
+        .state = cellar_docker_string(row, "State"),
         .created = created > 0 ? (uint64_t)created : 0,
     };
     listing->each(listing->user, &container);
@@ -145,11 +147,12 @@ static void on_list(struct docker_op *op, const struct docker_reply *r)
 {
     struct cellar_error err;
     if (r->status != 200) {
-        docker_fail_reply(&err, CELLAR_E_ENGINE, "listing containers", r);
+        cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, "listing containers",
+                                 r);
         end_listing(op, &err);
         return;
     }
-    json_t *rows = json_loadb(r->body, r->len, 0, NULL);
+    json_t *rows = cellar_json_parse(r->body, r->len, 0, NULL);
     bool fits = json_is_array(rows);
     size_t i = 0;
     json_t *row = NULL;
@@ -166,21 +169,21 @@ static void on_list(struct docker_op *op, const struct docker_reply *r)
 static enum cellar_code ask_list(struct docker_op *op, struct cellar_error *err)
 {
     CELLAR_AUTO_FREE char *filter =
-        docker_escape("{\"label\":[\"" CELLAR_LABEL_OWNER "\"]}");
+        cellar_docker_escape("{\"label\":[\"" CELLAR_LABEL_OWNER "\"]}");
     if (!filter)
         return cellar_fail(err, CELLAR_E_NOMEM, "list: out of memory");
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {
         .method = "GET", .path = path, .reply_max = DOCKER_LIST_MAX};
-    enum cellar_code code =
-        docker_path(path, err, "/containers/json?all=1&filters=%s", filter);
-    return code ? code : docker_op_send(op, &ask, on_list, err);
+    enum cellar_code code = cellar_docker_path(
+        path, err, "/containers/json?all=1&filters=%s", filter);
+    return code ? code : cellar_docker_op_send(op, &ask, on_list, err);
 }
 
-enum cellar_code docker_list(struct cellar_engine *engine,
-                             cellar_engine_each_fn *each,
-                             cellar_engine_done_fn *done, void *user,
-                             struct cellar_error *err)
+enum cellar_code cellar_docker_list(struct cellar_engine *engine,
+                                    cellar_engine_each_fn *each,
+                                    cellar_engine_done_fn *done, void *user,
+                                    struct cellar_error *err)
 {
     struct listing *listing = calloc(1, sizeof(*listing));
     if (!listing)
@@ -190,8 +193,8 @@ enum cellar_code docker_list(struct cellar_engine *engine,
     listing->each = each;
     listing->done = done;
     listing->user = user;
-    return docker_op_begin((struct docker *)engine, &listing->op, ask_list,
-                           err);
+    return cellar_docker_op_begin((struct docker *)engine, &listing->op,
+                                  ask_list, err);
 }
 
 /* ------------------------------------------------------------ diagnose -- */
@@ -221,7 +224,7 @@ struct fate {
 static void end_diagnosis(struct docker_op *op, const char *reason, bool oom)
 {
     struct diagnosis diagnosis = *(struct diagnosis *)op;
-    docker_op_free(op);
+    cellar_docker_op_free(op);
     diagnosis.done(diagnosis.user, reason, oom);
 }
 
@@ -267,9 +270,9 @@ static void tell_fate(const struct fate *fate, const char *otherwise,
 
 static void add_event(struct fate *fate, const json_t *event)
 {
-    const char *action = docker_string(event, "Action");
+    const char *action = cellar_docker_string(event, "Action");
     json_t *attributes = cellar_json_at(event, "Actor.Attributes");
-    const char *code = docker_string(attributes, "exitCode");
+    const char *code = cellar_docker_string(attributes, "exitCode");
     if (strcmp(action, "oom") == 0)
         fate->oom = true;
     if (strcmp(action, "kill") == 0)
@@ -296,7 +299,7 @@ static void on_events(struct docker_op *op, const struct docker_reply *r)
     while (r->status == 200 && p < end) {
         const char *line_end = memchr(p, '\n', (size_t)(end - p));
         size_t len = (size_t)((line_end ? line_end : end) - p);
-        json_t *event = json_loadb(p, len, 0, NULL);
+        json_t *event = cellar_json_parse(p, len, 0, NULL);
         add_event(&fate, event);
         json_decref(event);
         p += len + 1;
@@ -315,7 +318,7 @@ static void ask_events(struct docker_op *op)
     struct cellar_error err;
     char filter[CELLAR_CONTAINER_ID_MAX + 32];
     snprintf(filter, sizeof(filter), "{\"container\":[\"%s\"]}", diagnosis->id);
-    CELLAR_AUTO_FREE char *escaped = docker_escape(filter);
+    CELLAR_AUTO_FREE char *escaped = cellar_docker_escape(filter);
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {.method = "GET",
                              .path = path,
@@ -324,15 +327,16 @@ static void ask_events(struct docker_op *op)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     enum cellar_code code =
-        escaped ? docker_path(path, &err,
-                              "/events?since=%lld&until=%lld.%09ld&filters=%s",
-                              (long long)now.tv_sec - 24 * 60 * 60,
-                              (long long)now.tv_sec, now.tv_nsec, escaped)
-                : cellar_fail(&err, CELLAR_E_NOMEM, "events: out of memory");
+        escaped
+            ? cellar_docker_path(
+                  path, &err, "/events?since=%lld&until=%lld.%09ld&filters=%s",
+                  (long long)now.tv_sec - 24 * 60 * 60, (long long)now.tv_sec,
+                  now.tv_nsec, escaped)
+            : cellar_fail(&err, CELLAR_E_NOMEM, "events: out of memory");
     if (code)
         fail_diagnosis(op, &err);
     else
-        docker_op_next(op, &ask, on_events);
+        cellar_docker_op_next(op, &ask, on_events);
 }
 
 /* ---- from its description */
@@ -348,7 +352,7 @@ static void read_fate(struct fate *fate, const json_t *reply)
         (int)json_integer_value(json_object_get(state, "ExitCode"));
     fate->memory_bytes = memory > 0 ? (uint64_t)memory : 0;
     snprintf(fate->error, sizeof(fate->error), "%s",
-             docker_string(state, "Error"));
+             cellar_docker_string(state, "Error"));
 }
 
 static void on_described(struct docker_op *op, const struct docker_reply *r)
@@ -361,11 +365,12 @@ static void on_described(struct docker_op *op, const struct docker_reply *r)
         return;
     }
     if (r->status != 200) {
-        docker_fail_reply(&err, CELLAR_E_ENGINE, "asking for the container", r);
+        cellar_docker_fail_reply(&err, CELLAR_E_ENGINE,
+                                 "asking for the container", r);
         fail_diagnosis(op, &err);
         return;
     }
-    json_t *reply = json_loadb(r->body, r->len, 0, NULL);
+    json_t *reply = cellar_json_parse(r->body, r->len, 0, NULL);
     if (json_is_true(cellar_json_at(reply, "State.Paused")))
         snprintf(reason, sizeof(reason),
                  "the container is paused: `docker unpause %.12s` wakes it",
@@ -386,16 +391,17 @@ static enum cellar_code ask_description(struct docker_op *op,
 {
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {.method = "GET", .path = path};
-    enum cellar_code code = docker_path(path, err, "/containers/%s/json",
-                                        ((struct diagnosis *)op)->id);
-    return code ? code : docker_op_send(op, &ask, on_described, err);
+    enum cellar_code code = cellar_docker_path(path, err, "/containers/%s/json",
+                                               ((struct diagnosis *)op)->id);
+    return code ? code : cellar_docker_op_send(op, &ask, on_described, err);
 }
 
-enum cellar_code docker_diagnose(struct cellar_engine *engine, const char *id,
-                                 cellar_engine_reason_fn *done, void *user,
-                                 struct cellar_error *err)
+enum cellar_code cellar_docker_diagnose(struct cellar_engine *engine,
+                                        const char *id,
+                                        cellar_engine_reason_fn *done,
+                                        void *user, struct cellar_error *err)
 {
-    enum cellar_code code = docker_check_id(id, err);
+    enum cellar_code code = cellar_docker_check_id(id, err);
     if (code)
         return code;
     struct diagnosis *diagnosis = calloc(1, sizeof(*diagnosis));
@@ -406,6 +412,6 @@ enum cellar_code docker_diagnose(struct cellar_engine *engine, const char *id,
     diagnosis->done = done;
     diagnosis->user = user;
     snprintf(diagnosis->id, sizeof(diagnosis->id), "%s", id);
-    return docker_op_begin((struct docker *)engine, &diagnosis->op,
-                           ask_description, err);
+    return cellar_docker_op_begin((struct docker *)engine, &diagnosis->op,
+                                  ask_description, err);
 }

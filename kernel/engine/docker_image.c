@@ -10,7 +10,7 @@
 /* One line of such a stream; a build step's output may come in one. */
 #define LINE_BYTES_MAX (1u << 20)
 
-/* The last lines of output, for the error of a build that failed. */
+/* The last of the output, for the error of a build that failed. */
 #define TAIL_BYTES 320
 
 struct image_op {
@@ -49,23 +49,30 @@ static void end_image_op(struct docker_op *op, const struct cellar_error *err)
     struct cellar_error copy;
     if (err)
         copy = *err;
-    docker_op_free(op);
+    cellar_docker_op_free(op);
     done(user, err ? &copy : NULL);
 }
 
-enum cellar_code docker_fail_image(struct cellar_error *err, const char *image)
+enum cellar_code cellar_docker_fail_image(struct cellar_error *err,
+                                          const char *image)
 {
     static const char own[] = "cellar-runtime:";
     size_t len = sizeof(own) - 1;
-    if (strncmp(image, own, len) == 0)
+    const char *variant = image + len;
+    if (strncmp(image, own, len) != 0)
+        return cellar_fail(err, CELLAR_E_IMAGE,
+                           "the image %s is missing: get it with `docker pull "
+                           "%s`, or make it with `docker build -t %s .`",
+                           image, image, image);
+    if (strcmp(variant, "slim") == 0 || strcmp(variant, "data") == 0)
         return cellar_fail(err, CELLAR_E_IMAGE,
                            "the image %s is missing: make it with `cellar "
                            "image build --variant %s`",
-                           image, image + len);
+                           image, variant);
     return cellar_fail(err, CELLAR_E_IMAGE,
-                       "the image %s is missing: get it with `docker pull "
-                       "%s`, or make it with `docker build -t %s .`",
-                       image, image, image);
+                       "the image %s is missing; those that `cellar image "
+                       "build` makes are %sslim and %sdata",
+                       image, own, own);
 }
 
 /* --------------------------------------------------------------- lines -- */
@@ -127,23 +134,23 @@ static void tell_output(struct image_op *image, const char *text)
 static void tell_status(struct image_op *image, const json_t *line)
 {
     char text[256];
-    const char *id = docker_string(line, "id");
+    const char *id = cellar_docker_string(line, "id");
     snprintf(text, sizeof(text), "%s%s%s", id, *id ? ": " : "",
-             docker_string(line, "status"));
+             cellar_docker_string(line, "status"));
     text[strcspn(text, "\r\n")] = '\0';
     tell(image, text, fraction_of(line));
 }
 
 static void take_line(struct image_op *image, const char *text, size_t len)
 {
-    json_t *line = json_loadb(text, len, 0, NULL);
-    const char *error = docker_string(line, "error");
-    const char *output = docker_string(line, "stream");
+    json_t *line = cellar_json_parse(text, len, 0, NULL);
+    const char *error = cellar_docker_string(line, "error");
+    const char *output = cellar_docker_string(line, "stream");
     if (*error)
         snprintf(image->failure, sizeof(image->failure), "%s", error);
     else if (*output)
         tell_output(image, output);
-    else if (*docker_string(line, "status"))
+    else if (*cellar_docker_string(line, "status"))
         tell_status(image, line);
     json_decref(line);
 }
@@ -191,7 +198,7 @@ static enum cellar_code begin(struct docker *docker, struct image_op *image,
                               docker_first *first, struct cellar_error *err)
 {
     if (image && image->path)
-        return docker_op_begin(docker, &image->op, first, err);
+        return cellar_docker_op_begin(docker, &image->op, first, err);
     if (image)
         destroy_image_op(&image->op);
     return cellar_fail(err, CELLAR_E_NOMEM, "image: out of memory");
@@ -217,22 +224,23 @@ static void on_found(struct docker_op *op, const struct docker_reply *r)
         return;
     }
     if (r->status == 404)
-        docker_fail_image(&err, image_of(op)->image);
+        cellar_docker_fail_image(&err, image_of(op)->image);
     else
-        docker_fail_reply(&err, CELLAR_E_ENGINE, "looking for the image", r);
+        cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, "looking for the image",
+                                 r);
     end_image_op(op, &err);
 }
 
 static enum cellar_code ask_find(struct docker_op *op, struct cellar_error *err)
 {
     struct docker_ask ask = {.method = "GET", .path = image_of(op)->path};
-    return docker_op_send(op, &ask, on_found, err);
+    return cellar_docker_op_send(op, &ask, on_found, err);
 }
 
-enum cellar_code docker_image_find(struct cellar_engine *engine,
-                                   const char *image,
-                                   cellar_engine_done_fn *done, void *user,
-                                   struct cellar_error *err)
+enum cellar_code cellar_docker_image_find(struct cellar_engine *engine,
+                                          const char *image,
+                                          cellar_engine_done_fn *done,
+                                          void *user, struct cellar_error *err)
 {
     struct image_op *op = new_image_op(image, NULL, done, user);
     if (op)
@@ -254,7 +262,7 @@ static enum cellar_code ask_stream(struct docker_op *op,
         .content_type = image->tar_fd > 0 ? "application/x-tar" : NULL,
         .on_piece = on_piece,
     };
-    return docker_op_send(op, &ask, image->step, err);
+    return cellar_docker_op_send(op, &ask, image->step, err);
 }
 
 static void fail_lines(struct docker_op *op, const char *what)
@@ -263,7 +271,7 @@ static void fail_lines(struct docker_op *op, const char *what)
     struct cellar_error err;
     struct docker_reply r = {200, image->failure, strlen(image->failure)};
     if (strstr(image->failure, "no space left on device"))
-        docker_fail_reply(&err, CELLAR_E_ENGINE, what, &r);
+        cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, what, &r);
     else
         cellar_fail(&err, CELLAR_E_ENGINE, "%s %s: %s%s%s", what, image->image,
                     image->failure, *image->tail ? "; its last words: " : "",
@@ -277,7 +285,8 @@ static void on_built(struct docker_op *op, const struct docker_reply *r)
     if (*image_of(op)->failure) {
         fail_lines(op, "building the image");
     } else if (r->status != 200) {
-        docker_fail_reply(&err, CELLAR_E_ENGINE, "building the image", r);
+        cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, "building the image",
+                                 r);
         end_image_op(op, &err);
     } else {
         end_image_op(op, NULL);
@@ -290,7 +299,8 @@ static void on_imported(struct docker_op *op, const struct docker_reply *r)
     if (*image_of(op)->failure) {
         fail_lines(op, "importing the image");
     } else if (r->status != 200) {
-        docker_fail_reply(&err, CELLAR_E_ENGINE, "importing the image", r);
+        cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, "importing the image",
+                                 r);
         end_image_op(op, &err);
     } else {
         end_image_op(op, NULL);
@@ -306,7 +316,8 @@ static void on_pulled(struct docker_op *op, const struct docker_reply *r)
         return;
     }
     if (r->status != 200)
-        docker_reply_words(r->body, image->failure, sizeof(image->failure));
+        cellar_docker_reply_words(r->body, image->failure,
+                                  sizeof(image->failure));
     if (strstr(image->failure, "no space left on device"))
         fail_lines(op, "pulling the image");
     else {
@@ -327,14 +338,14 @@ static const char *tag_of(const char *image)
     return strchr(name, ':');
 }
 
-enum cellar_code docker_image_pull(struct cellar_engine *engine,
-                                   const char *image,
-                                   cellar_progress_fn *progress,
-                                   cellar_engine_done_fn *done, void *user,
-                                   struct cellar_error *err)
+enum cellar_code cellar_docker_image_pull(struct cellar_engine *engine,
+                                          const char *image,
+                                          cellar_progress_fn *progress,
+                                          cellar_engine_done_fn *done,
+                                          void *user, struct cellar_error *err)
 {
     struct image_op *op = new_image_op(image, on_pulled, done, user);
-    CELLAR_AUTO_FREE char *name = docker_escape(image);
+    CELLAR_AUTO_FREE char *name = cellar_docker_escape(image);
     if (op && name) {
         op->progress = progress;
         /* Without a tag Docker would pull every one there is. */
@@ -355,20 +366,20 @@ static char *build_args(const char *const *args)
             json_object_setn_new(all, *args, (size_t)(equals - *args),
                                  json_string(equals + 1));
     }
-    CELLAR_AUTO_FREE char *text = json_dumps(all, JSON_COMPACT);
+    CELLAR_AUTO_FREE char *text = cellar_json_text(all, JSON_COMPACT);
     json_decref(all);
-    return text ? docker_escape(text) : NULL;
+    return text ? cellar_docker_escape(text) : NULL;
 }
 
-enum cellar_code docker_image_build(struct cellar_engine *engine,
-                                    const char *image, int tar_fd,
-                                    const char *const *args,
-                                    cellar_progress_fn *progress,
-                                    cellar_engine_done_fn *done, void *user,
-                                    struct cellar_error *err)
+enum cellar_code cellar_docker_image_build(struct cellar_engine *engine,
+                                           const char *image, int tar_fd,
+                                           const char *const *args,
+                                           cellar_progress_fn *progress,
+                                           cellar_engine_done_fn *done,
+                                           void *user, struct cellar_error *err)
 {
     struct image_op *op = new_image_op(image, on_built, done, user);
-    CELLAR_AUTO_FREE char *name = docker_escape(image);
+    CELLAR_AUTO_FREE char *name = cellar_docker_escape(image);
     CELLAR_AUTO_FREE char *values = build_args(args);
     if (op && name && values) {
         op->tar_fd = tar_fd;
@@ -380,16 +391,17 @@ enum cellar_code docker_image_build(struct cellar_engine *engine,
     return begin((struct docker *)engine, op, ask_stream, err);
 }
 
-enum cellar_code docker_image_import(struct cellar_engine *engine,
-                                     const char *image, int tar_fd,
-                                     cellar_engine_done_fn *done, void *user,
-                                     struct cellar_error *err)
+enum cellar_code cellar_docker_image_import(struct cellar_engine *engine,
+                                            const char *image, int tar_fd,
+                                            cellar_engine_done_fn *done,
+                                            void *user,
+                                            struct cellar_error *err)
 {
     struct image_op *op = new_image_op(image, on_imported, done, user);
     const char *tag = tag_of(image);
     size_t len = tag ? (size_t)(tag - image) : strlen(image);
     CELLAR_AUTO_FREE char *bare = strndup(image, len);
-    CELLAR_AUTO_FREE char *name = bare ? docker_escape(bare) : NULL;
+    CELLAR_AUTO_FREE char *name = bare ? cellar_docker_escape(bare) : NULL;
     if (op && name) {
         op->tar_fd = tar_fd;
         set_path(op, "/images/create?fromSrc=-&repo=%s&tag=%s", name,

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "../fail.h"
+#include "../json.h"
 #include "cellar/version.h"
 #include "docker_verify.h"
 
@@ -316,7 +317,7 @@ static enum cellar_code make_body(struct fill *f, char **out,
                                   struct cellar_error *err)
 {
     json_t *body = filled(f, cellar_docker_spec_container(f->spec));
-    char *text_of_body = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    char *text_of_body = cellar_json_text(body, JSON_COMPACT);
     json_decref(body);
     if (text_of_body) {
         *out = text_of_body;

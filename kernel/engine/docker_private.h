@@ -3,11 +3,11 @@
  * under way: a chain of requests, each with a step that takes its reply, that
  * ends by freeing itself and then calling its user back.
  *
- *     docker_op_begin(op, first)      asks for the API's version if need be,
- *                                     then calls first(), which sends
- *     docker_op_send(op, ask, step)   a request; the loop brings the reply to
- *     step(op, reply)                 which sends again, or ends the op;
- *     op->failed(op, err)             ends it when no usable reply came
+ *     cellar_docker_op_begin(op, first)      asks for the API's version if need
+ * be, then calls first(), which sends cellar_docker_op_send(op, ask, step)   a
+ * request; the loop brings the reply to step(op, reply)                 which
+ * sends again, or ends the op; op->failed(op, err)             ends it when no
+ * usable reply came
  *
  * For docker*.c alone.
  */
@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "../fail.h"
+#include "../json.h"
 #include "docker_spec.h"
 #include "docker_verify.h"
 #include "engine.h"
@@ -66,7 +67,8 @@ struct docker_op {
     struct cellar_http_call *call;
     docker_step *step;
     docker_first *first;
-    /* Ends the op with an error: docker_op_free(), then the user's callback. */
+    /* Ends the op with an error: cellar_docker_op_free(), then the user's
+     * callback. */
     void (*failed)(struct docker_op *op, const struct cellar_error *err);
     /* Frees what the op holds, and its struct. */
     void (*destroy)(struct docker_op *op);
@@ -86,111 +88,119 @@ struct docker_ask {
 
 /* Takes `op` (zeroed but for failed, destroy and its own fields). When it
  * fails, `op` is destroyed and nobody called back. */
-enum cellar_code docker_op_begin(struct docker *docker, struct docker_op *op,
-                                 docker_first *first, struct cellar_error *err);
-enum cellar_code docker_op_send(struct docker_op *op,
-                                const struct docker_ask *ask, docker_step *step,
-                                struct cellar_error *err);
+enum cellar_code cellar_docker_op_begin(struct docker *docker,
+                                        struct docker_op *op,
+                                        docker_first *first,
+                                        struct cellar_error *err);
+enum cellar_code cellar_docker_op_send(struct docker_op *op,
+                                       const struct docker_ask *ask,
+                                       docker_step *step,
+                                       struct cellar_error *err);
 /* As _send from within a step: on failure the op ends by op->failed. */
-void docker_op_next(struct docker_op *op, const struct docker_ask *ask,
-                    docker_step *step);
+void cellar_docker_op_next(struct docker_op *op, const struct docker_ask *ask,
+                           docker_step *step);
 /* Unlinks and destroys. */
-void docker_op_free(struct docker_op *op);
+void cellar_docker_op_free(struct docker_op *op);
 
 /* An error of the engine's, in its own words, after a context such as
  * "creating the container". A full disk gets a text of its own. */
-enum cellar_code docker_fail_reply(struct cellar_error *err,
-                                   enum cellar_code code, const char *context,
-                                   const struct docker_reply *reply);
+enum cellar_code cellar_docker_fail_reply(struct cellar_error *err,
+                                          enum cellar_code code,
+                                          const char *context,
+                                          const struct docker_reply *reply);
 /* Puts the engine's words ({"message": ...}, or what there is) in `text`. */
-void docker_reply_words(const char *body, char *text, size_t size);
+void cellar_docker_reply_words(const char *body, char *text, size_t size);
 
 /* E_ENGINE: it is longer than DOCKER_PATH_MAX. */
-enum cellar_code docker_path(char path[DOCKER_PATH_MAX],
-                             struct cellar_error *err, const char *fmt, ...)
-    CELLAR_PRINTF(3, 4);
+enum cellar_code cellar_docker_path(char path[DOCKER_PATH_MAX],
+                                    struct cellar_error *err, const char *fmt,
+                                    ...) CELLAR_PRINTF(3, 4);
 /* Percent-encodes what may not stand in a query; the caller frees. NULL: out
  * of memory. */
-char *docker_escape(const char *text);
+char *cellar_docker_escape(const char *text);
 /* E_USAGE: `id` is neither a container's id nor a name. */
-enum cellar_code docker_check_id(const char *id, struct cellar_error *err);
+enum cellar_code cellar_docker_check_id(const char *id,
+                                        struct cellar_error *err);
 
 /* One line for --verbose. */
-void docker_log(const struct docker *docker, const char *fmt, ...)
+void cellar_docker_log(const struct docker *docker, const char *fmt, ...)
     CELLAR_PRINTF(2, 3);
 
 /* The container's files, loaded once; lent. */
-enum cellar_code docker_spec(struct docker *docker,
-                             struct cellar_docker_spec **out,
-                             struct cellar_error *err);
+enum cellar_code cellar_docker_files(struct docker *docker,
+                                     struct cellar_docker_spec **out,
+                                     struct cellar_error *err);
 
 /* A string of `value`, "" when it isn't there. Lent. */
-const char *docker_string(const json_t *value, const char *path);
+const char *cellar_docker_string(const json_t *value, const char *path);
 
 /* ------------------------------------------------------------- streams -- */
 
 /* While a stream is being opened its owner is told instead of the user. */
 struct docker_stream_owner {
     void (*opened)(void *owner);
-    /* Refused, or over before docker_stream_release(). */
+    /* Refused, or over before cellar_docker_stream_release(). */
     void (*ended)(void *owner, int status, const struct cellar_error *err);
     void *owner;
 };
 
-enum cellar_code docker_stream_open(struct docker *docker, const char *id,
-                                    const struct cellar_stream_events *events,
-                                    void *user,
-                                    const struct docker_stream_owner *owner,
-                                    struct cellar_stream **out,
-                                    struct cellar_error *err);
+enum cellar_code
+cellar_docker_stream_open(struct docker *docker, const char *id,
+                          const struct cellar_stream_events *events, void *user,
+                          const struct docker_stream_owner *owner,
+                          struct cellar_stream **out, struct cellar_error *err);
 /* From now on the end is told to the user. */
-void docker_stream_release(struct cellar_stream *stream);
+void cellar_docker_stream_release(struct cellar_stream *stream);
 
 /* ----------------------------------------------------- the engine's calls */
 
-enum cellar_code docker_start(struct cellar_engine *engine,
-                              const struct cellar_launch *launch,
-                              const struct cellar_stream_events *events,
-                              cellar_engine_started_fn *done, void *user,
-                              struct cellar_error *err);
-enum cellar_code docker_attach(struct cellar_engine *engine, const char *id,
-                               const struct cellar_stream_events *events,
-                               cellar_engine_started_fn *done, void *user,
-                               struct cellar_error *err);
-enum cellar_code docker_remove(struct cellar_engine *engine, const char *id,
-                               cellar_engine_done_fn *done, void *user,
-                               struct cellar_error *err);
-enum cellar_code docker_list(struct cellar_engine *engine,
-                             cellar_engine_each_fn *each,
-                             cellar_engine_done_fn *done, void *user,
-                             struct cellar_error *err);
-enum cellar_code docker_diagnose(struct cellar_engine *engine, const char *id,
-                                 cellar_engine_reason_fn *done, void *user,
-                                 struct cellar_error *err);
-enum cellar_code docker_check(struct cellar_engine *engine, const char *image,
-                              cellar_check_fn *row, cellar_engine_done_fn *done,
-                              void *user, struct cellar_error *err);
-enum cellar_code docker_image_find(struct cellar_engine *engine,
-                                   const char *image,
-                                   cellar_engine_done_fn *done, void *user,
-                                   struct cellar_error *err);
-enum cellar_code docker_image_pull(struct cellar_engine *engine,
-                                   const char *image,
-                                   cellar_progress_fn *progress,
-                                   cellar_engine_done_fn *done, void *user,
-                                   struct cellar_error *err);
-enum cellar_code docker_image_build(struct cellar_engine *engine,
-                                    const char *image, int tar_fd,
-                                    const char *const *args,
-                                    cellar_progress_fn *progress,
+enum cellar_code cellar_docker_start(struct cellar_engine *engine,
+                                     const struct cellar_launch *launch,
+                                     const struct cellar_stream_events *events,
+                                     cellar_engine_started_fn *done, void *user,
+                                     struct cellar_error *err);
+enum cellar_code cellar_docker_attach(struct cellar_engine *engine,
+                                      const char *id,
+                                      const struct cellar_stream_events *events,
+                                      cellar_engine_started_fn *done,
+                                      void *user, struct cellar_error *err);
+enum cellar_code cellar_docker_remove(struct cellar_engine *engine,
+                                      const char *id,
+                                      cellar_engine_done_fn *done, void *user,
+                                      struct cellar_error *err);
+enum cellar_code cellar_docker_list(struct cellar_engine *engine,
+                                    cellar_engine_each_fn *each,
                                     cellar_engine_done_fn *done, void *user,
                                     struct cellar_error *err);
-enum cellar_code docker_image_import(struct cellar_engine *engine,
-                                     const char *image, int tar_fd,
+enum cellar_code cellar_docker_diagnose(struct cellar_engine *engine,
+                                        const char *id,
+                                        cellar_engine_reason_fn *done,
+                                        void *user, struct cellar_error *err);
+enum cellar_code cellar_docker_check(struct cellar_engine *engine,
+                                     const char *image, cellar_check_fn *row,
                                      cellar_engine_done_fn *done, void *user,
                                      struct cellar_error *err);
+enum cellar_code cellar_docker_image_find(struct cellar_engine *engine,
+                                          const char *image,
+                                          cellar_engine_done_fn *done,
+                                          void *user, struct cellar_error *err);
+enum cellar_code cellar_docker_image_pull(struct cellar_engine *engine,
+                                          const char *image,
+                                          cellar_progress_fn *progress,
+                                          cellar_engine_done_fn *done,
+                                          void *user, struct cellar_error *err);
+enum cellar_code cellar_docker_image_build(
+    struct cellar_engine *engine, const char *image, int tar_fd,
+    const char *const *args, cellar_progress_fn *progress,
+    cellar_engine_done_fn *done, void *user, struct cellar_error *err);
+enum cellar_code cellar_docker_image_import(struct cellar_engine *engine,
+                                            const char *image, int tar_fd,
+                                            cellar_engine_done_fn *done,
+                                            void *user,
+                                            struct cellar_error *err);
 
 /* The error of an image that isn't there, with its cure. */
-enum cellar_code docker_fail_image(struct cellar_error *err, const char *image);
+enum cellar_code cellar_docker_fail_image(struct cellar_error *err,
+                                          const char *image);
 
 #endif

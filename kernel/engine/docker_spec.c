@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../fail.h"
+#include "../json.h"
 #include "docker_verify.h"
 
 /* Larger than either file can sensibly be. */
@@ -57,8 +58,10 @@ static enum cellar_code load_file(const char *dir, const char *name,
                            "Cellar's share folder is",
                            path, strerror(errno));
     json_error_t wrong;
-    json_t *value = json_loadf(file, JSON_REJECT_DUPLICATES, &wrong);
+    json_t *value = cellar_json_read(file, JSON_REJECT_DUPLICATES, &wrong);
     fclose(file);
+    if (!value && cellar_json_starved(&wrong))
+        return cellar_fail(err, CELLAR_E_NOMEM, "%s: out of memory", path);
     if (!json_is_object(value)) {
         json_decref(value);
         return cellar_fail(err, CELLAR_E_USAGE, "%s is damaged: line %d: %s",
@@ -80,7 +83,7 @@ static enum cellar_code load_seccomp(const char *dir, char **out,
     const char *action =
         json_string_value(json_object_get(profile, "defaultAction"));
     bool refuses = action && strcmp(action, "SCMP_ACT_ERRNO") == 0;
-    char *text = json_dumps(profile, JSON_COMPACT);
+    char *text = cellar_json_text(profile, JSON_COMPACT);
     json_decref(profile);
     if (!refuses) {
         free(text);

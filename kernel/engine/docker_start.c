@@ -54,8 +54,8 @@ static void succeed(struct start *start)
     struct cellar_stream *stream = CELLAR_TAKE(start->stream);
     cellar_engine_started_fn *done = start->done;
     void *user = start->user;
-    docker_stream_release(stream);
-    docker_op_free(&start->op);
+    cellar_docker_stream_release(stream);
+    cellar_docker_op_free(&start->op);
     done(user, id, stream, NULL);
 }
 
@@ -64,7 +64,7 @@ static void give_up(struct start *start)
     struct cellar_error reason = start->reason;
     cellar_engine_started_fn *done = start->done;
     void *user = start->user;
-    docker_op_free(&start->op);
+    cellar_docker_op_free(&start->op);
     done(user, NULL, NULL, &reason);
 }
 
@@ -78,8 +78,8 @@ static void undo(struct docker_op *op, const struct cellar_error *err)
 {
     struct start *start = start_of(op);
     if (start->undoing) {
-        docker_log(op->docker, "container %.12s may be left: %s", start->id,
-                   err->msg);
+        cellar_docker_log(op->docker, "container %.12s may be left: %s",
+                          start->id, err->msg);
         give_up(start);
         return;
     }
@@ -92,10 +92,10 @@ static void undo(struct docker_op *op, const struct cellar_error *err)
     struct docker_ask ask = {
         .method = "DELETE", .path = path, .deadline_ms = DOCKER_REMOVE_MS};
     if (!start->created ||
-        docker_path(path, NULL, "/containers/%s?force=1&v=1", start->id))
+        cellar_docker_path(path, NULL, "/containers/%s?force=1&v=1", start->id))
         give_up(start);
     else
-        docker_op_next(op, &ask, on_undone);
+        cellar_docker_op_next(op, &ask, on_undone);
 }
 
 /* What an engine says when a start fails for a reason a user can cure. */
@@ -124,13 +124,13 @@ static void fail_start(struct start *start, const char *context,
                        const struct docker_reply *r)
 {
     struct cellar_error err;
-    docker_fail_reply(&err, CELLAR_E_ENGINE, context, r);
+    cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, context, r);
     for (size_t i = 0; i < sizeof(cures) / sizeof(*cures); i++) {
         if (!strstr(r->body, cures[i].words) &&
             !strstr(err.msg, cures[i].words))
             continue;
         char said[200];
-        docker_reply_words(r->body, said, sizeof(said));
+        cellar_docker_reply_words(r->body, said, sizeof(said));
         cellar_fail(&err, cures[i].code, "%s (the engine says: %s)",
                     cures[i].text, said);
         break;
@@ -172,11 +172,12 @@ static void on_attached_new(void *owner)
         cellar_fail(&err, code, "greeting the agent: %s",
                     cellar_code_text(code));
     else
-        code = docker_path(path, &err, "/containers/%s/start", start->id);
+        code =
+            cellar_docker_path(path, &err, "/containers/%s/start", start->id);
     if (code)
         undo(&start->op, &err);
     else
-        docker_op_next(&start->op, &ask, on_running);
+        cellar_docker_op_next(&start->op, &ask, on_running);
 }
 
 static void on_attached_old(void *owner)
@@ -204,8 +205,9 @@ static void on_stream_ended(void *owner, int status,
     }
     if (status && err) {
         struct docker_reply r = {status, err->msg, strlen(err->msg)};
-        docker_fail_reply(&own, status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
-                          "attaching to the container", &r);
+        cellar_docker_fail_reply(
+            &own, status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
+            "attaching to the container", &r);
     } else if (err) {
         own = *err;
         cellar_wrap(&own, "attaching to the container");
@@ -221,8 +223,9 @@ static enum cellar_code attach_stream(struct start *start,
                                       struct cellar_error *err)
 {
     struct docker_stream_owner owner = {opened, on_stream_ended, start};
-    return docker_stream_open(start->op.docker, start->id, &start->events,
-                              start->user, &owner, &start->stream, err);
+    return cellar_docker_stream_open(start->op.docker, start->id,
+                                     &start->events, start->user, &owner,
+                                     &start->stream, err);
 }
 
 /* -------------------------------------------------------------- create -- */
@@ -244,7 +247,8 @@ static enum cellar_code check_warnings(struct start *start,
                                "the engine cannot enforce \"%s\": %s (see "
                                "`cellar doctor`; `--allow %s` does without it)",
                                name, text, name);
-        docker_log(start->op.docker, "the engine warns: %s", text ? text : "");
+        cellar_docker_log(start->op.docker, "the engine warns: %s",
+                          text ? text : "");
     }
     return CELLAR_OK;
 }
@@ -253,9 +257,9 @@ static enum cellar_code take_created(struct start *start,
                                      const struct docker_reply *r,
                                      struct cellar_error *err)
 {
-    json_t *reply = json_loadb(r->body, r->len, 0, NULL);
-    const char *id = docker_string(reply, "Id");
-    enum cellar_code code = docker_check_id(id, NULL);
+    json_t *reply = cellar_json_parse(r->body, r->len, 0, NULL);
+    const char *id = cellar_docker_string(reply, "Id");
+    enum cellar_code code = cellar_docker_check_id(id, NULL);
     if (code) {
         json_decref(reply);
         return cellar_fail(err, CELLAR_E_ENGINE,
@@ -273,7 +277,7 @@ static void on_created(struct docker_op *op, const struct docker_reply *r)
     struct start *start = start_of(op);
     struct cellar_error err;
     if (r->status == 409) {
-        docker_fail_reply(&err, CELLAR_E_EXISTS, "the name is taken", r);
+        cellar_docker_fail_reply(&err, CELLAR_E_EXISTS, "the name is taken", r);
         undo(op, &err);
         return;
     }
@@ -296,10 +300,11 @@ static void create(struct start *start)
                              .path = path,
                              .body = start->plan.body,
                              .deadline_ms = DOCKER_CREATE_MS};
-    if (docker_path(path, &err, "/containers/create?name=%s", start->plan.name))
+    if (cellar_docker_path(path, &err, "/containers/create?name=%s",
+                           start->plan.name))
         undo(&start->op, &err);
     else
-        docker_op_next(&start->op, &ask, on_created);
+        cellar_docker_op_next(&start->op, &ask, on_created);
 }
 
 /* --------------------------------------------------------------- image -- */
@@ -338,7 +343,7 @@ static void on_pull_line(void *user, const char *line, double fraction)
 {
     struct start *start = user;
     (void)fraction;
-    docker_log(start->op.docker, "%s: %s", start->spec.image, line);
+    cellar_docker_log(start->op.docker, "%s: %s", start->spec.image, line);
 }
 
 static void on_no_image(struct start *start)
@@ -348,9 +353,10 @@ static void on_no_image(struct start *start)
         start->pull && strncmp(start->spec.image, "cellar-runtime:", 15) != 0;
     start->pull = false;
     enum cellar_code code =
-        pull ? docker_image_pull(&start->op.docker->engine, start->spec.image,
-                                 on_pull_line, on_pulled, start, &err)
-             : docker_fail_image(&err, start->spec.image);
+        pull ? cellar_docker_image_pull(&start->op.docker->engine,
+                                        start->spec.image, on_pull_line,
+                                        on_pulled, start, &err)
+             : cellar_docker_fail_image(&err, start->spec.image);
     if (code)
         undo(&start->op, &err);
 }
@@ -367,7 +373,7 @@ static void on_image(struct docker_op *op, const struct docker_reply *r)
         fail_start(start, "looking for the image", r);
         return;
     }
-    json_t *image = json_loadb(r->body, r->len, 0, NULL);
+    json_t *image = cellar_json_parse(r->body, r->len, 0, NULL);
     enum cellar_code code = check_image(start, image, &err);
     json_decref(image);
     if (code)
@@ -381,9 +387,9 @@ static enum cellar_code ask_image(struct docker_op *op,
 {
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {.method = "GET", .path = path};
-    enum cellar_code code =
-        docker_path(path, err, "/images/%s/json", start_of(op)->spec.image);
-    return code ? code : docker_op_send(op, &ask, on_image, err);
+    enum cellar_code code = cellar_docker_path(path, err, "/images/%s/json",
+                                               start_of(op)->spec.image);
+    return code ? code : cellar_docker_op_send(op, &ask, on_image, err);
 }
 
 /* --------------------------------------------------------------- calls -- */
@@ -393,7 +399,7 @@ static enum cellar_code copy_launch(struct start *start, struct docker *docker,
                                     struct cellar_error *err)
 {
     struct cellar_docker_spec *spec = NULL;
-    enum cellar_code code = docker_spec(docker, &spec, err);
+    enum cellar_code code = cellar_docker_files(docker, &spec, err);
     if (!code)
         code = cellar_docker_plan_init(&start->plan, spec, launch, err);
     if (!code)
@@ -424,11 +430,11 @@ static struct start *new_start(const struct cellar_stream_events *events,
     return start;
 }
 
-enum cellar_code docker_start(struct cellar_engine *engine,
-                              const struct cellar_launch *launch,
-                              const struct cellar_stream_events *events,
-                              cellar_engine_started_fn *done, void *user,
-                              struct cellar_error *err)
+enum cellar_code cellar_docker_start(struct cellar_engine *engine,
+                                     const struct cellar_launch *launch,
+                                     const struct cellar_stream_events *events,
+                                     cellar_engine_started_fn *done, void *user,
+                                     struct cellar_error *err)
 {
     struct docker *docker = (struct docker *)engine;
     struct start *start = new_start(events, done, user);
@@ -439,7 +445,7 @@ enum cellar_code docker_start(struct cellar_engine *engine,
         destroy_start(&start->op);
         return code;
     }
-    return docker_op_begin(docker, &start->op, ask_image, err);
+    return cellar_docker_op_begin(docker, &start->op, ask_image, err);
 }
 
 /* Podman would start an exited container anew when it is attached to, so this
@@ -449,19 +455,19 @@ static void on_inspected(struct docker_op *op, const struct docker_reply *r)
     struct start *start = start_of(op);
     struct cellar_error err;
     if (r->status != 200) {
-        docker_fail_reply(&err,
-                          r->status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
-                          "attaching to the container", r);
+        cellar_docker_fail_reply(
+            &err, r->status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
+            "attaching to the container", r);
         undo(op, &err);
         return;
     }
-    json_t *reply = json_loadb(r->body, r->len, 0, NULL);
+    json_t *reply = cellar_json_parse(r->body, r->len, 0, NULL);
     bool runs = json_is_true(cellar_json_at(reply, "State.Running"));
     enum cellar_code code =
         runs ? attach_stream(start, on_attached_old, &err)
              : cellar_fail(&err, CELLAR_E_LOST,
                            "the container does not run any more: it is %s",
-                           docker_string(reply, "State.Status"));
+                           cellar_docker_string(reply, "State.Status"));
     json_decref(reply);
     if (code)
         undo(op, &err);
@@ -473,22 +479,23 @@ static enum cellar_code ask_running(struct docker_op *op,
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {.method = "GET", .path = path};
     enum cellar_code code =
-        docker_path(path, err, "/containers/%s/json", start_of(op)->id);
-    return code ? code : docker_op_send(op, &ask, on_inspected, err);
+        cellar_docker_path(path, err, "/containers/%s/json", start_of(op)->id);
+    return code ? code : cellar_docker_op_send(op, &ask, on_inspected, err);
 }
 
-enum cellar_code docker_attach(struct cellar_engine *engine, const char *id,
-                               const struct cellar_stream_events *events,
-                               cellar_engine_started_fn *done, void *user,
-                               struct cellar_error *err)
+enum cellar_code cellar_docker_attach(struct cellar_engine *engine,
+                                      const char *id,
+                                      const struct cellar_stream_events *events,
+                                      cellar_engine_started_fn *done,
+                                      void *user, struct cellar_error *err)
 {
-    enum cellar_code code = docker_check_id(id, err);
+    enum cellar_code code = cellar_docker_check_id(id, err);
     if (code)
         return code;
     struct start *start = new_start(events, done, user);
     if (!start)
         return cellar_fail(err, CELLAR_E_NOMEM, "attach: out of memory");
     snprintf(start->id, sizeof(start->id), "%s", id);
-    return docker_op_begin((struct docker *)engine, &start->op, ask_running,
-                           err);
+    return cellar_docker_op_begin((struct docker *)engine, &start->op,
+                                  ask_running, err);
 }

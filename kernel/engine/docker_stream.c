@@ -140,19 +140,18 @@ static const struct cellar_stream_ops stream_ops = {
     .close = stream_close,
 };
 
-enum cellar_code docker_stream_open(struct docker *docker, const char *id,
-                                    const struct cellar_stream_events *events,
-                                    void *user,
-                                    const struct docker_stream_owner *owner,
-                                    struct cellar_stream **out,
-                                    struct cellar_error *err)
+enum cellar_code
+cellar_docker_stream_open(struct docker *docker, const char *id,
+                          const struct cellar_stream_events *events, void *user,
+                          const struct docker_stream_owner *owner,
+                          struct cellar_stream **out, struct cellar_error *err)
 {
     char path[DOCKER_PATH_MAX];
-    enum cellar_code code =
-        docker_path(path, err,
-                    "/v1.%d/containers/%s/attach?stream=1&stdin=1&stdout=1&"
-                    "stderr=1",
-                    docker->api_minor, id);
+    enum cellar_code code = cellar_docker_path(
+        path, err,
+        "/v1.%d/containers/%s/attach?stream=1&stdin=1&stdout=1&"
+        "stderr=1",
+        docker->api_minor, id);
     if (code)
         return code;
     CELLAR_AUTO_FREE struct docker_stream *stream = calloc(1, sizeof(*stream));
@@ -171,7 +170,7 @@ enum cellar_code docker_stream_open(struct docker *docker, const char *id,
     return CELLAR_OK;
 }
 
-void docker_stream_release(struct cellar_stream *stream)
+void cellar_docker_stream_release(struct cellar_stream *stream)
 {
     stream_of(stream)->owner = (struct docker_stream_owner){0};
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../fail.h"
+#include "../json.h"
 
 #define PATH_BYTES 160
 
@@ -171,8 +172,8 @@ enum cellar_code cellar_docker_verify(const struct cellar_docker_spec *spec,
                                       cellar_docker_verified_fn *each,
                                       void *user, struct cellar_error *err)
 {
-    json_t *body = json_loads(plan->body, 0, NULL);
-    json_t *shows = json_loads(inspect, 0, NULL);
+    json_t *body = cellar_json_parse(plan->body, strlen(plan->body), 0, NULL);
+    json_t *shows = cellar_json_parse(inspect, strlen(inspect), 0, NULL);
     json_t *seen = json_object();
     bool fits = json_is_object(json_object_get(shows, "Config")) &&
                 json_is_object(json_object_get(shows, "HostConfig"));
