@@ -131,6 +131,16 @@ static void push_defining(PyObject *name)
     push(q, name);
 }
 
+/* What is no linecache, be it a user's doing or an import that an interrupt
+ * broke off, is imported anew the next time. */
+static void drop_linecache(void)
+{
+    PyErr_Clear();
+    Py_CLEAR(sources.linecache);
+    if (PyDict_DelItemString(PyImport_GetModuleDict(), "linecache") < 0)
+        PyErr_Clear();
+}
+
 bool cellar_source_add(PyObject *name, PyObject *source, bool defines)
 {
     if (PyDict_SetItem(sources.texts, name, source) < 0)
@@ -142,14 +152,17 @@ bool cellar_source_add(PyObject *name, PyObject *source, bool defines)
     if (!sources.linecache)
         return true;
     CELLAR_REF PyObject *table = cache();
-    return table && publish(table, name, source);
+    if (!table || !publish(table, name, source))
+        drop_linecache();
+    return true;
 }
 
-bool cellar_source_publish(void)
+void cellar_source_publish(void)
 {
     if (!sources.linecache)
         sources.linecache = PyImport_ImportModule("linecache");
-    return sources.linecache && publish_all();
+    if (!sources.linecache || !publish_all())
+        drop_linecache();
 }
 
 /* What the other finders know of `name`: a new reference, None for nothing. */

@@ -24,7 +24,8 @@ bool cellar_source_add(PyObject *name, PyObject *source, bool defines);
 /* `source` as a new list of lines as Python counts them, each with "\n". */
 PyObject *cellar_source_lines(PyObject *source);
 
-/* Makes sure that linecache is loaded and knows all that is kept. */
-bool cellar_source_publish(void);
+/* Makes sure that linecache is loaded and knows all that is kept, as far as
+ * that can be had: no exception is set. */
+void cellar_source_publish(void);
 
 #endif

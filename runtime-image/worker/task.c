@@ -111,7 +111,7 @@ static PyObject *coroutine_send(PyObject *object, PyObject *value)
     struct coroutine *self = (struct coroutine *)object;
     if (!self->inner)
         return go_on(self, NULL);
-    return go_on(self, PyObject_CallMethod(self->inner, "send", "O", value));
+    return go_on(self, PyObject_CallMethod(self->inner, "send", "(O)", value));
 }
 
 static PyObject *coroutine_throw(PyObject *object, PyObject *args)

@@ -67,8 +67,7 @@ static PyObject *message(PyObject *value, bool *stuck)
 /* All of it as the standard library prints it, or NULL and an exception. */
 static PyObject *format(const struct cellar_raised *raised)
 {
-    if (!cellar_source_publish())
-        PyErr_Clear();
+    cellar_source_publish();
     if (!trace.format)
         trace.format = cellar_import_from("traceback", "format_exception");
     if (!trace.format)

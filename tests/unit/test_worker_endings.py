@@ -323,7 +323,8 @@ class Interrupts(WorkerTest):
                 if answer.outcome == OK:
                     self.assertEqual(answer.result, str(number))
                 else:
-                    self.assertEqual(answer.outcome, INTERRUPTED)
+                    self.assertEqual(answer.outcome, INTERRUPTED,
+                                     answer.trace)
         finally:
             stop.set()
             shooter.join()
