@@ -273,15 +273,19 @@ enum cellar_code cellar_docker_op_begin(struct docker *docker,
 
 /* ------------------------------------------------------------ lifetime -- */
 
-static void docker_free(struct cellar_engine *engine)
+static void free_docker(struct docker *docker)
 {
-    struct docker *docker = docker_of(engine);
     while (docker->ops)
         cellar_docker_op_free(docker->ops);
     cellar_http_free(docker->http);
     cellar_docker_spec_free(docker->spec);
     free(docker->data_dir);
     free(docker);
+}
+
+static void docker_free(struct cellar_engine *engine)
+{
+    free_docker(docker_of(engine));
 }
 
 static const struct cellar_engine_ops docker_ops = {
@@ -324,9 +328,9 @@ enum cellar_code cellar_docker_new(struct cellar_loop *loop, const char *host,
             ? cellar_http_new(loop, choose_host(host), &docker->http, err)
             : cellar_fail(err, CELLAR_E_NOMEM, "engine: out of memory");
     if (code) {
-        docker_free(&docker->engine);
+        free_docker(docker);
         return code;
     }
-    *out = &docker->engine;
+    *out = (struct cellar_engine *)CELLAR_TAKE(docker);
     return CELLAR_OK;
 }

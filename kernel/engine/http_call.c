@@ -180,30 +180,22 @@ static bool set_request(struct cellar_http_call *call,
     return set_headers(call, request);
 }
 
-static enum cellar_code make_call(struct cellar_http *http,
+static enum cellar_code init_call(struct cellar_http_call *call,
+                                  struct cellar_http *http,
                                   const struct cellar_http_request *request,
-                                  struct cellar_http_call **out,
                                   struct cellar_error *err)
 {
-    struct cellar_http_call *call = calloc(1, sizeof(*call));
-    if (!call)
-        return cellar_fail(err, CELLAR_E_NOMEM, "HTTP: out of memory");
     cellar_buf_init(&call->reply, request->reply_max + 1);
     call->on_piece = request->on_piece;
     call->job.finished = call_finished;
     call->job.destroy = destroy_call;
     enum cellar_code code = cellar_http_job_init(
         &call->job, http, request->path, request->deadline_ms, err);
-    if (code) {
-        free(call);
+    if (code)
         return code;
-    }
-    if (set_request(call, request)) {
-        *out = call;
-        return CELLAR_OK;
-    }
-    destroy_call(&call->job);
-    return cellar_fail(err, CELLAR_E_NOMEM, "HTTP: out of memory");
+    if (!set_request(call, request))
+        return cellar_fail(err, CELLAR_E_NOMEM, "HTTP: out of memory");
+    return cellar_http_job_start(&call->job, err);
 }
 
 enum cellar_code cellar_http_begin(struct cellar_http *http,
@@ -212,13 +204,12 @@ enum cellar_code cellar_http_begin(struct cellar_http *http,
                                    struct cellar_http_call **out,
                                    struct cellar_error *err)
 {
-    struct cellar_http_call *call = NULL;
-    enum cellar_code code = make_call(http, request, &call, err);
-    if (code)
-        return code;
+    struct cellar_http_call *call = calloc(1, sizeof(*call));
+    if (!call)
+        return cellar_fail(err, CELLAR_E_NOMEM, "HTTP: out of memory");
     call->done = done;
     call->user = user;
-    code = cellar_http_job_start(&call->job, err);
+    enum cellar_code code = init_call(call, http, request, err);
     if (code) {
         destroy_call(&call->job);
         return code;
