@@ -88,6 +88,9 @@ typedef void cellar_progress_fn(void *user, const char *line, double fraction);
 
 struct cellar_engine_ops {
     const char *name;
+    /* Cancels what is under way without calling back; streams must have been
+     * closed before. A container whose start was cut off this way is found by
+     * `list`. */
     void (*free)(struct cellar_engine *engine);
 
     enum cellar_code (*start)(struct cellar_engine *engine,

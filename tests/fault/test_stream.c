@@ -238,6 +238,44 @@ static void bounds_the_head(void **state)
     assert_refused(&o, CELLAR_E_ENGINE, 0, "too long");
 }
 
+/* A peer that does not read: what waits for it is bounded, and nothing
+ * blocks. */
+static void bounds_what_waits_to_be_written(void **state)
+{
+    (void)state;
+    static const uint8_t block[65536];
+    struct cellar_loop *loop = NULL;
+    struct cellar_http *http = NULL;
+    struct outcome o = {0};
+    const struct line lines[] = {{"/attach", HANG, SCRIPTED_101, 0},
+                                 {NULL, SAY, NULL, 0}};
+    struct scripted *s = scripted_start(lines, NULL);
+    assert_int_equal(cellar_loop_new(&loop, NULL), CELLAR_OK);
+    assert_int_equal(cellar_http_new(loop, scripted_host(s), &http, NULL),
+                     CELLAR_OK);
+    assert_int_equal(cellar_http_upgrade(http, "/attach", DEADLINE_MS, &events,
+                                         &o, &o.stream, NULL),
+                     CELLAR_OK);
+    assert_int_equal(cellar_http_stream_write(o.stream, block, 1),
+                     CELLAR_E_LOST); /* not open yet */
+    while (!o.opened)
+        cellar_loop_run(loop, 20);
+    size_t taken = 0;
+    enum cellar_code code = CELLAR_OK;
+    while (!code && taken < 4 * CELLAR_HTTP_QUEUE_MAX) {
+        code = cellar_http_stream_write(o.stream, block, sizeof(block));
+        taken += code ? 0 : sizeof(block);
+    }
+    assert_int_equal(code, CELLAR_E_LIMIT);
+    assert_true(taken >= CELLAR_HTTP_QUEUE_MAX - sizeof(block));
+    scripted_stop(s);
+    while (o.stream)
+        cellar_loop_run(loop, 20);
+    assert_int_equal(o.closed, 1);
+    cellar_http_free(http);
+    cellar_loop_free(loop);
+}
+
 static void says_that_nobody_is_there(void **state)
 {
     (void)state;
@@ -263,6 +301,7 @@ int main(void)
         cmocka_unit_test(says_that_the_head_was_cut),
         cmocka_unit_test(refuses_what_is_not_http),
         cmocka_unit_test(bounds_the_head),
+        cmocka_unit_test(bounds_what_waits_to_be_written),
         cmocka_unit_test(says_that_nobody_is_there),
     };
     return cmocka_run_group_tests(tests, open_first_loop, NULL);
