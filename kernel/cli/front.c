@@ -93,6 +93,45 @@ static enum cellar_code give_up(struct cellar_front *front)
     return CELLAR_E_AGAIN;
 }
 
+/* One turn of the event loop, or of what waits to be written. */
+static void turn(struct cellar_front *front)
+{
+    bool waits = cellar_output_waits(&front->out) ||
+                 cellar_output_waits(&front->err_out);
+    if (!waits) {
+        cellar_dispatch(front->c, -1);
+        return;
+    }
+    /* poll() passes over descriptors below 0. */
+    struct pollfd fds[] = {
+        {.fd = cellar_output_waits(&front->out) ? front->out.fd : -1,
+         .events = POLLOUT},
+        {.fd = cellar_output_waits(&front->err_out) ? front->err_out.fd : -1,
+         .events = POLLOUT},
+        {.fd = front->c ? cellar_fd(front->c) : -1, .events = POLLIN}};
+    (void)poll(fds, 3, front->c ? cellar_timeout(front->c) : -1);
+    if (front->c)
+        cellar_dispatch(front->c, 0);
+    cellar_output_pump(&front->out);
+    cellar_output_pump(&front->err_out);
+}
+
+void cellar_front_flush(struct cellar_front *front)
+{
+    unsigned interrupts = cellar_signals_count();
+    while (cellar_output_waits(&front->out) ||
+           cellar_output_waits(&front->err_out)) {
+        bool interrupted = cellar_signals_count() != interrupts;
+        if (interrupted || cellar_signals_quit()) {
+            cellar_output_done(&front->out);
+            cellar_output_done(&front->err_out);
+            front->quit = cellar_front_quit(front);
+            return;
+        }
+        turn(front);
+    }
+}
+
 /* Waits for the call under way. E_AGAIN: a reason to end the command came
  * before; the call is still under way. */
 static enum cellar_code wait_for(struct cellar_front *front)
@@ -100,7 +139,7 @@ static enum cellar_code wait_for(struct cellar_front *front)
     while (front->waiting) {
         if (cellar_front_quit(front))
             return give_up(front);
-        cellar_dispatch(front->c, -1);
+        turn(front);
     }
     return front->err.code;
 }
@@ -155,7 +194,7 @@ static void wait_to_remove(struct cellar_front *front)
     cellar_front_log(front, "ending; waiting for the start to come to an end");
     cellar_signals_forget();
     while (front->waiting && cellar_signals_count() == 0)
-        cellar_dispatch(front->c, -1);
+        turn(front);
     (void)give_up(front);
 }
 
@@ -222,6 +261,7 @@ enum cellar_code cellar_front_run(struct cellar_front *front, const char *code,
                                .timeout_ms = timeout_ms,
                                .on_output = show_output,
                                .user = front};
+    cellar_front_flush(front);
     /* A Ctrl-C of before, which found no cell to interrupt. */
     if (cellar_front_quit(front))
         return give_up(front);
@@ -229,8 +269,6 @@ enum cellar_code cellar_front_run(struct cellar_front *front, const char *code,
         front->session, &cell, cell_is_done, front, &front->err);
     if (failed != CELLAR_OK)
         return failed;
-    front->out.dropping = false;
-    front->err_out.dropping = false;
     front->waiting = true;
     front->running = true;
     cellar_signals_aim(front->session);
@@ -261,6 +299,10 @@ int cellar_front_done(struct cellar_front *front, int status)
     cellar_output_flush(&front->out);
     cellar_output_flush(&front->err_out);
     cellar_signals_aim(NULL);
+    if (!front->quit)
+        cellar_front_flush(front);
+    status = front->quit ? front->quit : status;
+    cellar_output_done(&front->out);
     status = end_session(front, status);
     cellar_signals_release();
     cellar_free(front->c);
@@ -270,6 +312,10 @@ int cellar_front_done(struct cellar_front *front, int status)
                              strerror(front->out.sys_errno));
         status = CELLAR_EXIT_FAILED;
     }
+    /* The loop is gone; only a signal ends what waits now. */
+    front->c = NULL;
+    cellar_front_flush(front);
+    cellar_output_done(&front->err_out);
     cellar_options_done(&front->options);
     return status;
 }

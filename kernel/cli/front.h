@@ -80,6 +80,10 @@ enum cellar_code cellar_front_run(struct cellar_front *front, const char *code,
                                   size_t len, uint64_t timeout_ms,
                                   struct cellar_result **out);
 
+/* Waits until all that was printed is written, the event loop running. A
+ * Ctrl-C ends the waiting and throws the rest away. */
+void cellar_front_flush(struct cellar_front *front);
+
 /* Runs the event loop while the user thinks; returns true when `fd` has
  * something to read, false when a signal came. */
 bool cellar_front_idle(struct cellar_front *front, int fd);

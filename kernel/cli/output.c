@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,7 +11,6 @@
 #include <unistd.h>
 
 #include "kernel/fail.h"
-#include "signals.h"
 
 void cellar_output_guard(void)
 {
@@ -31,40 +31,84 @@ void cellar_output_init(struct cellar_output *output, int fd)
         .fd = fd, .tty = isatty(fd) == 1, .at_line_start = true};
 }
 
-/* After a failed write: whether to try again. */
-static bool try_again(struct cellar_output *output, unsigned signals)
+void cellar_output_done(struct cellar_output *output)
 {
-    if (errno == EINTR) {
-        /* Ctrl-C must reach the cell although the reader of its output has
-         * stopped: give up on the output, go back to the loop. */
-        output->dropping = cellar_signals_count() != signals;
-        return !output->dropping;
+    free(output->queue);
+    output->queue = NULL;
+    output->queue_at = 0;
+    output->queued = 0;
+    output->queue_room = 0;
+}
+
+/* Writes what there is room for; returns how much. The descriptor may be
+ * shared, so it can't be made non-blocking; but where poll() finds room, a
+ * pipe takes PIPE_BUF bytes without waiting. */
+static size_t write_some(struct cellar_output *output, const char *data,
+                         size_t len)
+{
+    size_t done = 0;
+    while (done < len) {
+        struct pollfd room = {.fd = output->fd, .events = POLLOUT};
+        size_t piece = len - done < PIPE_BUF ? len - done : PIPE_BUF;
+        if (poll(&room, 1, 0) <= 0)
+            break;
+        ssize_t n = write(output->fd, data + done, piece);
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            output->sys_errno = errno;
+        if (n < 0)
+            break;
+        done += (size_t)n;
     }
-    if (errno == EAGAIN) {
-        struct pollfd p = {.fd = output->fd, .events = POLLOUT};
-        if (poll(&p, 1, -1) >= 0)
-            return true;
-        return errno == EINTR && try_again(output, signals);
+    return done;
+}
+
+static void enqueue(struct cellar_output *output, const char *data, size_t len)
+{
+    if (output->queue_at > 0)
+        memmove(output->queue, output->queue + output->queue_at,
+                output->queued);
+    output->queue_at = 0;
+    if (len > output->queue_room - output->queued) {
+        size_t room = (output->queued + len) * 2;
+        char *queue = realloc(output->queue, room);
+        if (!queue) {
+            output->sys_errno = ENOMEM;
+            return;
+        }
+        output->queue = queue;
+        output->queue_room = room;
     }
-    output->sys_errno = errno;
-    return false;
+    memcpy(output->queue + output->queued, data, len);
+    output->queued += len;
+}
+
+void cellar_output_pump(struct cellar_output *output)
+{
+    if (!cellar_output_waits(output))
+        return;
+    size_t n =
+        write_some(output, output->queue + output->queue_at, output->queued);
+    output->queue_at += n;
+    output->queued -= n;
+    if (output->queued == 0)
+        cellar_output_done(output);
+}
+
+bool cellar_output_waits(const struct cellar_output *output)
+{
+    return output->queued > 0 && output->sys_errno == 0;
 }
 
 static void write_raw(void *user, const char *data, size_t len)
 {
     struct cellar_output *output = user;
-    unsigned signals = cellar_signals_count();
-    if (len > 0)
-        output->at_line_start = data[len - 1] == '\n';
-    while (len > 0 && !output->sys_errno && !output->dropping) {
-        ssize_t n = write(output->fd, data, len);
-        if (n < 0 && !try_again(output, signals))
-            return;
-        if (n > 0) {
-            data += n;
-            len -= (size_t)n;
-        }
-    }
+    if (len == 0 || output->sys_errno)
+        return;
+    output->at_line_start = data[len - 1] == '\n';
+    cellar_output_pump(output);
+    size_t n = output->queued ? 0 : write_some(output, data, len);
+    if (n < len && !output->sys_errno)
+        enqueue(output, data + n, len - n);
 }
 
 void cellar_output_write(struct cellar_output *output, const char *data,
@@ -98,7 +142,6 @@ void cellar_output_printf(struct cellar_output *output, const char *fmt, ...)
 
 void cellar_output_flush(struct cellar_output *output)
 {
-    output->dropping = false;
     cellar_terminal_end(&output->terminal, write_raw, output);
 }
 

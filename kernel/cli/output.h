@@ -2,7 +2,11 @@
  * What the command prints: stdout and stderr, raw where they are files or
  * pipes, made safe where they are terminals. Remembers that a write failed, so
  * that a full disk or a closed pipe ends the command with an error and not
- * with a lie. Writes at once; nothing waits in a buffer.
+ * with a lie.
+ *
+ * Nothing here waits: what a slow or stopped reader has no room for is kept
+ * (a cell's output has a limit) and written by cellar_output_pump(), so that
+ * an interrupt or the session's signs of life are never behind it.
  */
 #ifndef CELLAR_CLI_OUTPUT_H
 #define CELLAR_CLI_OUTPUT_H
@@ -17,9 +21,11 @@ struct cellar_output {
     bool tty;
     bool at_line_start;
     int sys_errno; /* of the first write that failed; 0: none did */
-    bool dropping; /* an interrupt came while a write was stuck: the rest of
-                      this cell's output is thrown away */
     struct cellar_terminal terminal;
+    char *queue; /* what waits for room: `queued` bytes from `queue_at` */
+    size_t queue_at;
+    size_t queued;
+    size_t queue_room;
 };
 
 /* Makes sure that descriptors 0, 1 and 2 are open, if only on something that
@@ -28,6 +34,8 @@ struct cellar_output {
 void cellar_output_guard(void);
 
 void cellar_output_init(struct cellar_output *output, int fd);
+/* Throws away what waits. */
+void cellar_output_done(struct cellar_output *output);
 
 /* Text of Cellar's or of a session's, of any bytes. */
 void cellar_output_write(struct cellar_output *output, const char *data,
@@ -42,7 +50,13 @@ void cellar_output_flush(struct cellar_output *output);
 /* The same, and ends a line that is not ended. */
 void cellar_output_end_line(struct cellar_output *output);
 
-/* Whether all that was to be printed is printed. */
+/* Writes of what waits as much as there is room for now. */
+void cellar_output_pump(struct cellar_output *output);
+
+/* Whether something waits: poll the descriptor for room, then pump. */
+bool cellar_output_waits(const struct cellar_output *output);
+
+/* Whether no write has failed. */
 bool cellar_output_ok(const struct cellar_output *output);
 
 #endif

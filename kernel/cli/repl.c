@@ -128,6 +128,7 @@ static bool turn(struct cellar_front *front, struct cellar_edit *edit,
 {
     struct input input = {0};
     bool more = true;
+    cellar_front_flush(front);
     cellar_signals_forget();
     enum verdict verdict = read_input(front, edit, &input);
     if (input.len > 0 && verdict != NOTHING)

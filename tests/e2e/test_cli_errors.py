@@ -318,6 +318,34 @@ class Descriptors(ErrorTest):
             self.assertEqual(3, process.wait(30))
         self.assertNothingLeft()
 
+    def test_a_reader_that_has_stopped(self):
+        """Its session is interrupted from elsewhere all the same; then the
+        reader gets all of it."""
+        with session() as live:
+            with popen("exec", live.name, "while True: print('x' * 999)",
+                       "--timeout", "60s", bufsize=0) as process:
+                self.assertEqual(b"xxx", process.stdout.read(3))
+                time.sleep(0.5)
+                self.assertEqual(0, run("interrupt", live.name).status)
+                out, err = process.communicate(timeout=30)
+            self.assertEqual(1, process.returncode)
+            self.assertIn(b"interrupted; state kept", err)
+            self.assertGreater(len(out), 1 << 20)
+            self.assertEqual({b"x" * 999}, set(out[997:].splitlines()[:-1]))
+            self.assertEqual("ok", live.exec("1")["status"])
+
+    def test_a_stopped_reader_and_ctrl_c(self):
+        script = self.file("a.py", "while True: print('x' * 999)\n")
+        with popen("run", script) as process:
+            self.assertEqual(b"In", process.stdout.read(2))
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            time.sleep(1)
+            self.assertIsNone(process.poll())
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(130, process.wait(30))
+        self.assertNothingLeft()
+
     def test_stderr_closed(self):
         done = shell("exec 2>&-; exec \"$@\"", "exec")
         self.assertEqual((2, "", ""), (done.returncode, done.stdout,
