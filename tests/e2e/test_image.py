@@ -1,8 +1,5 @@
-"""The runtime images: what is in them, what they are made on, and that any
-image with a Python becomes one with a single line."""
+"""The runtime images: what is in them, and what they are made on."""
 
-import os
-import pathlib
 import shutil
 import subprocess
 import tempfile
@@ -11,9 +8,7 @@ import unittest
 import cellar_test
 from cellar_test import docker, run
 from engine_proxy import EngineProxy
-
-SLIM, DATA = "cellar-runtime:slim", "cellar-runtime:data"
-THE_LINE = "COPY --from=%s /cellar /cellar\n" % SLIM
+from images import DATA, SLIM, custom_image
 
 
 def image_id(image):
@@ -147,113 +142,6 @@ class Bases(unittest.TestCase):
             done = run("image", "build", "--data-dir", nothing)
         self.assertEqual(3, done.status)
         self.assertIn(nothing + "/Dockerfile", done.err)
-
-
-class custom_image:
-    """An image of the test's own, built from a Dockerfile and files."""
-
-    def __init__(self, dockerfile, **files):
-        self.name = cellar_test.unique("cellar-test-image")
-        with tempfile.TemporaryDirectory() as folder:
-            context = pathlib.Path(folder)
-            (context / "Dockerfile").write_text(dockerfile)
-            for name, content in files.items():
-                (context / name).write_bytes(content)
-                (context / name).chmod(0o755)
-            done = subprocess.run(
-                ["docker", "build", "--tag", self.name, folder], timeout=300,
-                env=dict(os.environ, DOCKER_BUILDKIT="0"), text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode != 0:
-            raise AssertionError(done.stdout)
-
-    def __enter__(self):
-        return self.name
-
-    def __exit__(self, *_):
-        docker("image", "rm", "--force", self.name)
-
-
-class debian_image:
-    """A minimal Debian of another release, with packages."""
-
-    def __init__(self, suite, *packages):
-        self.name = cellar_test.unique("cellar-test-" + suite)
-        made = subprocess.Popen(
-            ["mmdebstrap", "--variant=minbase", "--format=tar", "--quiet",
-             '--aptopt=Acquire::Retries "5"',
-             "--include=" + ",".join(packages), suite, "-"],
-            stdout=subprocess.PIPE)
-        subprocess.run(["docker", "import", "-", self.name], check=True,
-                       stdin=made.stdout, stdout=subprocess.DEVNULL,
-                       timeout=600)
-        made.stdout.close()
-        if made.wait(timeout=60) != 0:
-            raise AssertionError("mmdebstrap of %s failed" % suite)
-
-    def __enter__(self):
-        return self.name
-
-    def __exit__(self, *_):
-        docker("image", "rm", "--force", self.name)
-
-
-class CustomImages(unittest.TestCase):
-    def assert_cells_run(self, image, version):
-        notebook = ("# %%\nimport sys\nx = [sys.version_info[:2]]\n"
-                    "# %%\nprint(x)\n# %%\nx.append(1); len(x)\n"
-                    "# %%\nimport asyncio\nawait asyncio.sleep(0, 'slept')\n")
-        with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
-            file.write(notebook)
-            file.flush()
-            done = run("run", "--image", image, file.name)
-        self.assertEqual(0, done.status, done.out + done.err)
-        self.assertIn("[%s]" % (version,), done.out)
-        self.assertIn("slept", done.out)
-
-    def assert_refused(self, image, *words):
-        done = run("run", "--image", image, "-", stdin="1")
-        self.assertEqual(3, done.status, done.out)
-        for word in words:
-            self.assertIn(word, done.err)
-        self.assertEqual([], cellar_test.containers_left())
-
-    def test_newer_python(self):
-        with debian_image("trixie", "python3-minimal") as base, \
-                custom_image("FROM %s\n%s" % (base, THE_LINE)) as image:
-            self.assert_cells_run(image, (3, 13))
-
-    def test_older_python_and_libc_then_one_too_old(self):
-        with debian_image("bullseye", "python3-minimal",
-                          "python2.7-minimal") as base:
-            with custom_image("FROM %s\n%s" % (base, THE_LINE)) as image:
-                self.assert_cells_run(image, (3, 9))
-            too_old = "RUN ln -sf python2.7 /usr/bin/python3\n"
-            with custom_image("FROM %s\n%s" % (base, THE_LINE + too_old)) \
-                    as image:
-                self.assert_refused(image, "2.7", "3.8")
-
-    def test_without_python(self):
-        with custom_image("FROM %s\nRUN rm -f /usr/bin/python3*\n" % SLIM) \
-                as image:
-            self.assert_refused(image, "python3")
-
-    def test_without_the_line(self):
-        with custom_image("FROM scratch\nCOPY file /\n", file=b"") as image:
-            self.assert_refused(image, "COPY --from=" + SLIM)
-
-    def test_musl(self):
-        with tempfile.TemporaryDirectory() as folder:
-            program = pathlib.Path(folder, "python3")
-            subprocess.run(["musl-gcc", "-x", "c", "-", "-o", program],
-                           input=b"int main(void) { return 0; }", check=True)
-            content = program.read_bytes()
-        loader = pathlib.Path("/lib/ld-musl-x86_64.so.1").read_bytes()
-        lines = ("FROM %s\nRUN rm -f /usr/bin/python3*\n"
-                 "COPY loader /lib/ld-musl-x86_64.so.1\n"
-                 "COPY python /usr/bin/python3\n" % SLIM)
-        with custom_image(lines, python=content, loader=loader) as image:
-            self.assert_refused(image, "musl", "glibc")
 
 
 if __name__ == "__main__":
