@@ -15,7 +15,9 @@ import collections
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -193,6 +195,9 @@ class SessionTest(unittest.TestCase):
     def assertAlive(self):
         """The session answers."""
         self.assertEqual("2", self.value("1 + 1"))
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
 
 
 @atexit.register
