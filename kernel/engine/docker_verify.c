@@ -114,6 +114,7 @@ struct verify {
     const json_t *body;
     const json_t *inspect;
     json_t *seen; /* fields that a protection names */
+    bool starved;
     cellar_docker_verified_fn *each;
     void *user;
 };
@@ -126,7 +127,8 @@ static void verify_row(struct verify *v, const json_t *row)
     json_array_foreach(json_object_get(row, "fields"), i, field)
     {
         compare_field(&d, v->body, v->inspect, json_string_value(field));
-        json_object_set_new(v->seen, json_string_value(field), json_true());
+        v->starved |= json_object_set_new(v->seen, json_string_value(field),
+                                          json_true()) != 0;
     }
     if (i)
         v->each(v->user, json_string_value(json_object_get(row, "name")),
@@ -173,19 +175,24 @@ enum cellar_code cellar_docker_verify(const struct cellar_docker_spec *spec,
                                       void *user, struct cellar_error *err)
 {
     json_t *body = cellar_json_parse(plan->body, strlen(plan->body), 0, NULL);
-    json_t *shows = cellar_json_parse(inspect, strlen(inspect), 0, NULL);
+    json_error_t where;
+    json_t *shows = cellar_json_parse(inspect, strlen(inspect), 0, &where);
     json_t *seen = json_object();
     bool fits = json_is_object(json_object_get(shows, "Config")) &&
                 json_is_object(json_object_get(shows, "HostConfig"));
-    if (body && seen && fits) {
-        struct verify v = {body, shows, seen, each, user};
+    struct verify v = {.body = body,
+                       .inspect = shows,
+                       .seen = seen,
+                       .each = each,
+                       .user = user};
+    if (body && seen && fits)
         verify_all(&v, cellar_docker_spec_protections(spec));
-    }
-    bool memory = body && seen;
+    bool memory =
+        body && seen && !v.starved && (shows || !cellar_json_starved(&where));
     json_decref(body);
     json_decref(shows);
     json_decref(seen);
-    if (!fits)
+    if (!fits && memory)
         return cellar_fail(err, CELLAR_E_ENGINE,
                            "the engine's description of the container is no "
                            "such thing");
