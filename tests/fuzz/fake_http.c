@@ -162,6 +162,21 @@ void cellar_http_stream_close(struct cellar_http_stream *stream)
         free(stream);
 }
 
+/* Memory of the reply's own, so that a sanitizer sees its end. */
+static void *copy_of(const uint8_t *data, size_t len, size_t size)
+{
+    if (fake_http.quiet)
+        fake_http.quiet(true);
+    uint8_t *copy = malloc(size);
+    if (!copy)
+        abort();
+    if (len > 0)
+        memcpy(copy, data, len);
+    if (fake_http.quiet)
+        fake_http.quiet(false);
+    return copy;
+}
+
 /* What follows the upgrade, in memory that is gone after each piece. */
 static void play_stream(struct cellar_http_stream *stream,
                         const struct fake_reply *reply)
@@ -169,10 +184,7 @@ static void play_stream(struct cellar_http_stream *stream,
     for (size_t at = 0; at < reply->len && !stream->closed;) {
         size_t size = reply->len - at;
         size = size < fake_http.piece ? size : fake_http.piece;
-        uint8_t *copy = malloc(size);
-        if (!copy)
-            abort();
-        memcpy(copy, reply->body + at, size);
+        uint8_t *copy = copy_of(reply->body + at, size, size);
         stream->events.bytes(stream->user, copy, size);
         free(copy);
         at += size;
@@ -188,12 +200,14 @@ static void answer_upgrade(struct cellar_http_stream *stream,
         stream->events.opened(stream->user);
         play_stream(stream, reply);
     }
-    if (!stream->closed && reply->status == 101)
+    bool lasts = reply->status == 101 && fake_http.keep_open;
+    if (!stream->closed && reply->status == 101 && !lasts)
         stream->events.closed(stream->user, 0, NULL);
-    else if (!stream->closed)
+    else if (!stream->closed && !lasts)
         stream->events.closed(stream->user, reply->status,
                               reply->status ? &refused : &silent);
-    stream->open = stream->busy = false;
+    stream->open = lasts;
+    stream->busy = false;
     if (stream->closed)
         free(stream);
 }
@@ -204,9 +218,7 @@ static void answer_call(const struct cellar_http_call *call,
 {
     enum cellar_code code = CELLAR_OK;
     size_t len = call->on_piece && reply->status == 200 ? 0 : reply->len;
-    char *body = malloc(reply->len + 1);
-    if (!body)
-        abort();
+    char *body = copy_of(NULL, 0, reply->len + 1);
     for (size_t at = 0; len == 0 && at < reply->len && !code;) {
         size_t size = reply->len - at;
         size = size < fake_http.piece ? size : fake_http.piece;

@@ -26,7 +26,9 @@ struct fake_http {
     /* Set by the test. The next reply to `method` on `path`. For an upgrade,
      * 101 opens the stream, and `body` is what then comes on it. */
     struct fake_reply (*next)(const char *method, const char *path);
-    size_t piece; /* streamed bodies come in pieces of this size */
+    void (*quiet)(bool on); /* around what is not the code under test's */
+    size_t piece;           /* streamed bodies come in pieces of this size */
+    bool keep_open;         /* a stream lasts until its user closes it */
     /* Looked at by the test. */
     unsigned requests;
     unsigned removals; /* DELETE */

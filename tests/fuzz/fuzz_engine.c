@@ -251,10 +251,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct cellar_engine *engine = first ? open_engine() : shared_engine();
     memset(&seen, 0, sizeof(seen));
     seen.close_early = data[0] & 0x40;
-    fake_http = (struct fake_http){.next = next_reply, .piece = 1u + data[1]};
+    fake_http = (struct fake_http){
+        .next = next_reply, .keep_open = data[0] & 0x20, .piece = 1u + data[1]};
     script.data = data + 2;
     script.len = len - 2;
-    check_call(engine, data[0] % 0x40 % 10);
+    check_call(engine, data[0] % 0x20 % 10);
     if (first)
         engine->ops->free(engine);
     return 0;
