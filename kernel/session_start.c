@@ -235,7 +235,7 @@ static void save(struct cellar_session *s)
 static void start_failed(struct cellar_session *s,
                          const struct cellar_error *err)
 {
-    if (s->adopting && err->code == CELLAR_E_NOT_FOUND)
+    if (s->adopting && err->code == CELLAR_E_LOST)
         cellar_session_fail(s, false, CELLAR_E_LOST, "session '%s' is lost",
                             s->record.name);
     else

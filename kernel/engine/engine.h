@@ -98,6 +98,7 @@ struct cellar_engine_ops {
                               const struct cellar_stream_events *events,
                               cellar_engine_started_fn *done, void *user,
                               struct cellar_error *err);
+    /* E_LOST: there is no such container any more. */
     enum cellar_code (*attach)(struct cellar_engine *engine, const char *id,
                                const struct cellar_stream_events *events,
                                cellar_engine_started_fn *done, void *user,

@@ -213,7 +213,7 @@ static struct fake_call *call_new(struct cellar_engine *engine, void *user)
         abort();
     call->engine = (struct fake_engine *)engine;
     call->user = user;
-    cellar_timer_set(call->timer, 1);
+    cellar_timer_set(call->timer, fake.answer_ms);
     return call;
 }
 
@@ -245,7 +245,7 @@ static enum cellar_code fake_attach(struct cellar_engine *engine,
     (void)id;
     (void)err;
     call->started = done;
-    call->code = fake.agent.removed ? CELLAR_E_NOT_FOUND : CELLAR_OK;
+    call->code = fake.agent.removed ? CELLAR_E_LOST : CELLAR_OK;
     if (call->code == CELLAR_OK)
         call->stream = stream_new(engine, events, user);
     return CELLAR_OK;

@@ -29,6 +29,7 @@ struct fake {
     const char *listed; /* a session the engine lists as alive, or NULL */
     const char *owner;  /* whose it is */
     enum cellar_code start_code; /* start fails so */
+    uint64_t answer_ms;          /* how late the engine answers */
     int removes;
     const char *reason; /* diagnose's answer */
 };

@@ -155,6 +155,26 @@ static void a_start_that_the_engine_refuses_leaves_nothing(void **state)
     assert_int_equal(fake.removes, 0);
 }
 
+static void an_agent_may_answer_before_the_engine_does(void **state)
+{
+    struct fixture *f = *state;
+    fake.answer_ms = 20000;
+    start_ok(f, "a");
+    struct cellar_result *r = run(f, "x");
+    assert_int_equal(r->status, CELLAR_STATUS_OK);
+    cellar_result_free(r);
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+static void a_fault_before_the_engines_answer_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    fake.answer_ms = 20000;
+    fake.on_message = unfit_image;
+    assert_int_equal(start(f, "a"), CELLAR_E_IMAGE);
+    assert_int_equal(fake.removes, 1);
+}
+
 static void a_mute_agent_meets_the_deadline(void **state)
 {
     struct fixture *f = *state;
@@ -557,6 +577,8 @@ int main(void)
         T(an_unnamed_session_goes_with_its_supervisor),
         T(an_unfit_image_is_an_error_that_leaves_nothing),
         T(a_start_that_the_engine_refuses_leaves_nothing),
+        T(an_agent_may_answer_before_the_engine_does),
+        T(a_fault_before_the_engines_answer_leaves_nothing),
         T(a_mute_agent_meets_the_deadline),
         T(a_name_that_lives_is_taken),
         T(a_name_in_use_is_busy_and_says_by_whom),
