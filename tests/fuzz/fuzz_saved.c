@@ -4,6 +4,8 @@
  * and loaded again; what is refused leaves the caller's record as it was.
  */
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +24,19 @@ static void must(int fine)
 {
     if (!fine)
         abort();
+}
+
+/* Not by memcmp() of the whole: what lies between the fields is anything. */
+static bool same(const struct cellar_record *a, const struct cellar_record *b)
+{
+    const size_t numbers = offsetof(struct cellar_record, uid);
+    return strcmp(a->name, b->name) == 0 && strcmp(a->engine, b->engine) == 0 &&
+           strcmp(a->container, b->container) == 0 &&
+           strcmp(a->image, b->image) == 0 &&
+           strcmp(a->python, b->python) == 0 &&
+           memcmp(a->key, b->key, sizeof(a->key)) == 0 &&
+           memcmp((const char *)a + numbers, (const char *)b + numbers,
+                  sizeof(*a) - numbers) == 0;
 }
 
 static void tidy(void)
@@ -66,12 +81,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     enum cellar_code code = cellar_record_load(state_dir, NAME, &record, &err);
     if (code != CELLAR_OK) {
         must(code == CELLAR_E_SYS && err.code == code);
-        must(memcmp(&record, &blank, sizeof(record)) == 0);
+        must(same(&record, &blank));
         return 0;
     }
     must(strcmp(record.name, NAME) == 0);
     must(cellar_record_save(&hold, &record, NULL) == CELLAR_OK);
     must(cellar_record_load(state_dir, NAME, &twin, NULL) == CELLAR_OK);
-    must(memcmp(&record, &twin, sizeof(record)) == 0);
+    must(same(&record, &twin));
     return 0;
 }

@@ -181,6 +181,19 @@ static int close_state(void **state)
     return rmdir(s->state_dir);
 }
 
+/* Not by memcmp() of the whole: what lies between the fields is anything. */
+static bool same(const struct cellar_record *a, const struct cellar_record *b)
+{
+    const size_t numbers = offsetof(struct cellar_record, uid);
+    return strcmp(a->name, b->name) == 0 && strcmp(a->engine, b->engine) == 0 &&
+           strcmp(a->container, b->container) == 0 &&
+           strcmp(a->image, b->image) == 0 &&
+           strcmp(a->python, b->python) == 0 &&
+           memcmp(a->key, b->key, sizeof(a->key)) == 0 &&
+           memcmp((const char *)a + numbers, (const char *)b + numbers,
+                  sizeof(*a) - numbers) == 0;
+}
+
 static enum cellar_code load(void *user)
 {
     const struct saved *s = user;
@@ -190,8 +203,7 @@ static enum cellar_code load(void *user)
     enum cellar_code code =
         cellar_record_load(s->state_dir, "tour", &loaded, &err);
     assert_int_equal(err.code, code);
-    assert_memory_equal(&loaded, code == CELLAR_OK ? &s->record : &before,
-                        sizeof(loaded));
+    assert_true(same(&loaded, code == CELLAR_OK ? &s->record : &before));
     return code;
 }
 
