@@ -168,6 +168,9 @@ enum cellar_edit_end cellar_edit_read(struct cellar_edit *edit,
     int count = 0;
     edit->prompt = prompt;
     edit->signalled = false;
+    /* libedit prints the prompt and only then leaves the terminal's line mode,
+     * which makes nothing of a Ctrl-D typed in between. */
+    el_set(edit->el, EL_PREP_TERM, 1);
     const char *text = el_gets(edit->el, &count);
     if (edit->signalled)
         return CELLAR_EDIT_SIGNAL;

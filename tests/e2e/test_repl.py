@@ -77,8 +77,10 @@ class Repl:
 
     def end(self):
         """What is shown to the end, and the exit status."""
-        while self.read(30):
-            pass
+        deadline = time.monotonic() + 30
+        while self.read(0.5):
+            if time.monotonic() > deadline:
+                raise AssertionError("no end after %r" % self.text)
         return self.text[self.seen:], self.process.wait(30)
 
     def close(self):
