@@ -183,6 +183,7 @@ static void session_free(struct cellar_session *s)
                      &s->hold);
     cellar_spec_done(&s->spec);
     free(s->uids);
+    free(s->orphans);
     free(s);
 }
 

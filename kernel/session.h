@@ -114,6 +114,9 @@ struct cellar_session {
     uint32_t *uids; /* in use on the engine: while a start looks for its own */
     size_t uid_count;
     bool old_alive; /* a container of this name lives */
+    /* Containers that a start left half-made, to be removed before this one. */
+    char (*orphans)[CELLAR_CONTAINER_ID_MAX + 1];
+    size_t orphan_count;
 };
 
 /* ---------------------------------------- session.c: life and end ------ */

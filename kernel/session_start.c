@@ -14,6 +14,10 @@
 static void on_started(void *user, const char *id, struct cellar_stream *stream,
                        const struct cellar_error *err);
 
+/* A container that was made and not started is nobody's after so long, when
+ * it has no name to ask for; far over what a start may take. */
+#define CELLAR_STILLBORN_S 600
+
 /* ------------------------------------------------------------- start -- */
 
 static void fill_record(struct cellar_session *s)
@@ -91,6 +95,41 @@ static void launch(struct cellar_session *s)
     cellar_buf_reset(&s->channel.out);
 }
 
+/* Whether a container of this state directory was left half-made by a start
+ * that was killed, so that nobody will ever have its key. One of our own name,
+ * whose lock we hold, is one unless the record tells of it; one that never ran
+ * would stay for ever, and is one when nobody holds its name. */
+static bool is_orphan(const struct cellar_session *s, bool namesake,
+                      const struct cellar_container *container)
+{
+    const char *state_dir = cellar_supervisor_state_dir(s->c);
+    const char *name = container->session ? container->session : "";
+    struct cellar_record record = {0};
+    struct cellar_error err = {0};
+    bool stillborn = container->state && !strcmp(container->state, "created");
+    if (!namesake && !stillborn)
+        return false;
+    if (cellar_name_check(name, NULL) != CELLAR_OK)
+        return container->created + CELLAR_STILLBORN_S < (uint64_t)time(NULL);
+    if (!namesake && cellar_hold_who(state_dir, name) != 0)
+        return false;
+    enum cellar_code code = cellar_record_load(state_dir, name, &record, &err);
+    return code == CELLAR_E_NOT_FOUND ||
+           (code == CELLAR_OK && strcmp(record.container, container->id) != 0);
+}
+
+static bool add_orphan(struct cellar_session *s, const char *id)
+{
+    void *grown =
+        realloc(s->orphans, (s->orphan_count + 1) * sizeof s->orphans[0]);
+    if (!grown)
+        return false;
+    s->orphans = grown;
+    (void)snprintf(s->orphans[s->orphan_count++], sizeof s->orphans[0], "%s",
+                   id);
+    return true;
+}
+
 static void note_container(void *user, const struct cellar_container *container)
 {
     struct cellar_session *s = user;
@@ -99,10 +138,50 @@ static void note_container(void *user, const struct cellar_container *container)
         s->uids = grown;
         s->uids[s->uid_count++] = container->uid;
     }
-    if (s->record.name[0] && container->session && container->owner &&
-        !strcmp(container->session, s->record.name) &&
-        !strcmp(container->owner, cellar_supervisor_owner(s->c)))
-        s->old_alive = true;
+    if (!container->owner ||
+        strcmp(container->owner, cellar_supervisor_owner(s->c)) != 0)
+        return;
+    bool namesake = s->record.name[0] && container->session &&
+                    !strcmp(container->session, s->record.name);
+    if (is_orphan(s, namesake, container) && add_orphan(s, container->id))
+        return;
+    s->old_alive |= namesake;
+}
+
+static void on_orphan_removed(void *user, const struct cellar_error *err);
+
+/* One after the other, then the session's own container. */
+static void clear_the_way(struct cellar_session *s)
+{
+    struct cellar_engine *engine = cellar_supervisor_engine(s->c);
+    struct cellar_error err = {0};
+    if (s->orphan_count == 0) {
+        launch(s);
+        free(CELLAR_TAKE(s->uids));
+        s->uid_count = 0;
+        return;
+    }
+    const char *id = s->orphans[--s->orphan_count];
+    cellar_supervisor_log(
+        s->c, "removing container %s, which a killed start left", id);
+    s->pending++;
+    if (engine->ops->remove(engine, id, on_orphan_removed, s, &err) !=
+        CELLAR_OK) {
+        s->pending--;
+        cellar_session_fail(s, false, err.code, "%s", err.msg);
+    }
+}
+
+static void on_orphan_removed(void *user, const struct cellar_error *err)
+{
+    struct cellar_session *s = user;
+    s->pending--;
+    if (s->phase != CELLAR_PHASE_STARTING)
+        cellar_session_kick(s);
+    else if (err)
+        cellar_session_fail(s, false, err->code, "%s", err->msg);
+    else
+        clear_the_way(s);
 }
 
 static void on_listed(void *user, const struct cellar_error *err)
@@ -121,9 +200,7 @@ static void on_listed(void *user, const struct cellar_error *err)
                             "runs a cell in it, 'cellar stop %s' ends it",
                             s->record.name, s->record.name, s->record.name);
     else
-        launch(s);
-    free(CELLAR_TAKE(s->uids));
-    s->uid_count = 0;
+        clear_the_way(s);
 }
 
 static enum cellar_code begin_start(struct cellar_session *s,

@@ -186,10 +186,34 @@ static void a_mute_agent_meets_the_deadline(void **state)
 static void a_name_that_lives_is_taken(void **state)
 {
     struct fixture *f = *state;
+    start_ok(f, "a");
+    cellar_close(f->s);
+    f->s = NULL;
     fake.listed = "a";
     assert_int_equal(start(f, "a"), CELLAR_E_EXISTS);
     assert_non_null(strstr(f->err.msg, "cellar stop a"));
     assert_int_equal(fake.removes, 0);
+    assert_int_equal(cellar_stop_name(f->c, "a", &f->err), CELLAR_OK);
+}
+
+/* Its starter was killed before there was a record: nobody has its key. */
+static void what_a_killed_start_left_is_removed(void **state)
+{
+    struct fixture *f = *state;
+    fake.listed = "a";
+    start_ok(f, "a");
+    assert_int_equal(fake.removes, 1);
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+static void a_namesake_of_another_owner_is_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    fake.listed = "a";
+    fake.owner = "somebody else";
+    start_ok(f, "a");
+    assert_int_equal(fake.removes, 0);
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
 }
 
 static void a_name_in_use_is_busy_and_says_by_whom(void **state)
@@ -581,6 +605,8 @@ int main(void)
         T(a_fault_before_the_engines_answer_leaves_nothing),
         T(a_mute_agent_meets_the_deadline),
         T(a_name_that_lives_is_taken),
+        T(what_a_killed_start_left_is_removed),
+        T(a_namesake_of_another_owner_is_left_alone),
         T(a_name_in_use_is_busy_and_says_by_whom),
         T(only_sound_code_is_sent),
         T(the_queue_is_bounded_and_a_reset_empties_it),
