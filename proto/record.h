@@ -6,7 +6,8 @@
  *     u32 length of the body, big endian | u8 kind | body
  *
  * agent -> worker   CODE   u64 cell, u64 ticket (big endian), then the code,
- *                          UTF-8
+ *                          UTF-8; with its first byte may come two
+ *                          descriptors (SCM_RIGHTS): the cell's stdout, stderr
  * launcher -> agent SANDBOX u8 Landlock's ABI (0: none), u8 Seccomp's mode
  * worker -> agent   READY  the Python version, "3.11.2"
  *                   MIME   type, a zero byte, data: a part of the result

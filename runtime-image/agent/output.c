@@ -19,15 +19,21 @@ static uint8_t chunk[CELLAR_CHUNK_MAX];
 
 void cellar_output_init(struct cellar_output *output)
 {
-    *output = (struct cellar_output){.fds = {-1, -1}};
+    *output = (struct cellar_output){.fds = {-1, -1}, .left_behind = {-1, -1}};
+}
+
+static void close_end(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
 }
 
 void cellar_output_close(struct cellar_output *output)
 {
     for (int i = 0; i < 2; i++) {
-        if (output->fds[i] >= 0)
-            close(output->fds[i]);
-        output->fds[i] = -1;
+        close_end(&output->fds[i]);
+        close_end(&output->left_behind[i]);
         output->maybe[i] = false;
     }
 }
@@ -115,10 +121,8 @@ static size_t read_pipe(struct cellar_output *output, int which, size_t max)
     output->maybe[which] = n == (ssize_t)max;
     if (n > 0)
         return (size_t)n;
-    if (n == 0 || errno != EAGAIN) {
-        close(output->fds[which]);
-        output->fds[which] = -1;
-    }
+    if (n == 0 || errno != EAGAIN)
+        close_end(&output->fds[which]);
     return 0;
 }
 
@@ -204,20 +208,50 @@ uint64_t cellar_output_due(const struct cellar_output *output)
 /* ------------------------------------------------------------------ cells --
  */
 
+/* What processes left behind have written since the last cell. */
+static void read_away(int *fd)
+{
+    ssize_t n = *fd < 0 ? -1 : (ssize_t)sizeof(chunk);
+    for (size_t gone = 0; n > 0 && gone < CELLAR_OUTPUT_PIPE_BYTES;
+         gone += (size_t)n) {
+        n = read(*fd, chunk, sizeof(chunk));
+        if (n < 0)
+            return;
+        if (n == 0)
+            close_end(fd);
+    }
+}
+
 void cellar_output_begin(struct cellar_output *output, uint64_t cell,
                          uint64_t max)
 {
     bool muted = output->discarded >= DISCARD_MAX;
+    size_t late = output->discarded;
     for (int i = 0; i < 2; i++) {
         size_t gone = 0;
         output->maybe[i] |= muted;
         while (output->maybe[i] && gone < CELLAR_OUTPUT_PIPE_BYTES)
             gone += read_pipe(output, i, sizeof(chunk));
+        late += gone;
+        read_away(&output->left_behind[i]);
     }
     cellar_output_idle(output);
+    output->late = late > 0;
     output->mode = CELLAR_OUTPUT_SENT;
     output->cell = cell;
     output->left = max;
+}
+
+void cellar_output_replace(struct cellar_output *output, int out, int err)
+{
+    const int fresh[2] = {out, err};
+    for (int i = 0; i < 2; i++) {
+        close_end(&output->left_behind[i]);
+        output->left_behind[i] = output->fds[i];
+        output->fds[i] = fresh[i];
+        output->maybe[i] = false;
+    }
+    output->late = false;
 }
 
 void cellar_output_end(struct cellar_output *output, bool unsure)

@@ -35,7 +35,9 @@ enum cellar_output_mode {
 };
 
 struct cellar_output {
-    int fds[2]; /* stdout's and stderr's read ends; -1: closed */
+    int fds[2];         /* stdout's and stderr's read ends; -1: closed */
+    int left_behind[2]; /* of the pipes before, whose writers go on */
+    bool late;          /* something was written between two cells */
     enum cellar_output_mode mode;
     bool maybe[2]; /* the pipe was not seen empty since it had bytes */
     uint64_t cell;
@@ -57,9 +59,15 @@ void cellar_output_open(struct cellar_output *output, int out, int err);
 void cellar_output_close(struct cellar_output *output);
 
 /* Reads away what was left behind, as far as it may be there; from now on
- * everything is of `cell`. */
+ * everything is of `cell`. Where there was something (`late`), whoever wrote it
+ * may go on: then the cell is to have pipes of its own. */
 void cellar_output_begin(struct cellar_output *output, uint64_t cell,
                          uint64_t max);
+
+/* The cell's own pipes; takes them. The ones before stay open and are read
+ * away at each cell's begin, so that a process left behind lives on, at worst
+ * waiting in a write. The ones before those are closed. */
+void cellar_output_replace(struct cellar_output *output, int out, int err);
 
 /* The worker has said its last: what the pipes hold now is still the cell's.
  * `unsure`: also look into pipes that poll() did not announce. */

@@ -416,6 +416,17 @@ static uint64_t next_ticket(void)
     return tickets[--left];
 }
 
+/* Somebody wrote after his cell had ended, and may go on. The next cell gets
+ * pipes that he doesn't have; without descriptors for them it shares his. */
+static void renew_pipes(struct cellar_agent *agent)
+{
+    struct cellar_worker *worker = &agent->worker;
+    if (!agent->output.late || cellar_worker_renew_pipes(worker) != CELLAR_OK)
+        return;
+    cellar_output_replace(&agent->output, worker->out, worker->err);
+    worker->out = worker->err = -1;
+}
+
 void cellar_agent_start_cell(struct cellar_agent *agent)
 {
     struct cellar_cell *cell = &agent->cell;
@@ -428,6 +439,7 @@ void cellar_agent_start_cell(struct cellar_agent *agent)
     if (!agent->worker.ready || agent->mute_end > 0)
         return;
     cellar_output_begin(&agent->output, cell->number, cell->output_max);
+    renew_pipes(agent);
     cellar_records_await(&agent->records, CELLAR_RECORDS_RUNNING);
     uint64_t ticket = next_ticket();
     enum cellar_code code = cellar_worker_send_code(

@@ -34,7 +34,8 @@ struct ends {
 
 void cellar_worker_init(struct cellar_worker *worker)
 {
-    *worker = (struct cellar_worker){.control = -1, .out = -1, .err = -1};
+    *worker = (struct cellar_worker){
+        .control = -1, .out = -1, .err = -1, .pass = {-1, -1}};
     cellar_buf_init(&worker->todo, CELLAR_CODE_MAX + CODE_HEADER_BYTES);
 }
 
@@ -45,11 +46,18 @@ static void close_end(int *fd)
     *fd = -1;
 }
 
+static void close_pass(struct cellar_worker *worker)
+{
+    close_end(&worker->pass[0]);
+    close_end(&worker->pass[1]);
+}
+
 void cellar_worker_close(struct cellar_worker *worker)
 {
     close_end(&worker->control);
     close_end(&worker->out);
     close_end(&worker->err);
+    close_pass(worker);
     cellar_buf_reset(&worker->todo);
     worker->ready = false;
 }
@@ -156,6 +164,23 @@ enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
     return rc == 0 ? CELLAR_OK : CELLAR_E_SYS;
 }
 
+enum cellar_code cellar_worker_renew_pipes(struct cellar_worker *worker)
+{
+    struct ends ends = {{-1, -1}, {-1, -1}, {-1, -1}};
+    if (!make_pipe(ends.out) || !make_pipe(ends.err)) {
+        int why = errno;
+        close_ends(&ends);
+        errno = why;
+        return CELLAR_E_SYS;
+    }
+    close_pass(worker);
+    worker->out = ends.out[0];
+    worker->err = ends.err[0];
+    worker->pass[0] = ends.out[1];
+    worker->pass[1] = ends.err[1];
+    return CELLAR_OK;
+}
+
 /* ---------------------------------------------------------------- speech -- */
 
 static void put_number(uint8_t *to, uint64_t n, unsigned bytes)
@@ -181,13 +206,38 @@ enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
     return rc;
 }
 
+/* Fresh pipes travel with the first byte of their cell. */
+static ssize_t send_with_pipes(const struct cellar_worker *worker, size_t len)
+{
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(sizeof(worker->pass))];
+    } control = {0};
+    struct iovec bytes = {.iov_base = (void *)cellar_buf_peek(&worker->todo),
+                          .iov_len = len};
+    struct msghdr msg = {.msg_iov = &bytes,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
+                         .msg_controllen = sizeof(control.room)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(worker->pass));
+    memcpy(CMSG_DATA(head), worker->pass, sizeof(worker->pass));
+    return sendmsg(worker->control, &msg, MSG_NOSIGNAL);
+}
+
 bool cellar_worker_flush(struct cellar_worker *worker)
 {
     size_t len = cellar_buf_len(&worker->todo);
     if (len == 0)
         return true;
-    ssize_t n = send(worker->control, cellar_buf_peek(&worker->todo), len,
-                     MSG_NOSIGNAL);
+    ssize_t n = worker->pass[0] >= 0
+                    ? send_with_pipes(worker, len)
+                    : send(worker->control, cellar_buf_peek(&worker->todo), len,
+                           MSG_NOSIGNAL);
+    if (n > 0)
+        close_pass(worker);
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
     cellar_buf_consume(&worker->todo, (size_t)n);

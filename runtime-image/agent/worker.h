@@ -22,6 +22,7 @@ struct cellar_worker {
     bool ready;             /* it can run cells */
     int control;            /* our end of its control socket, or -1 */
     int out, err;           /* our ends of its pipes, until they are taken */
+    int pass[2];            /* its ends of fresh ones, until they are sent */
     struct cellar_buf todo; /* on its way to the worker */
 };
 
@@ -30,6 +31,10 @@ void cellar_worker_init(struct cellar_worker *worker);
 /* Starts the launcher with the rlimits of `hello`. E_SYS with errno. */
 enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
                                      const struct cellar_msg_hello *hello);
+
+/* Makes fresh pipes: our ends in `out` and `err`, its ends go with the next
+ * CODE. E_SYS with errno; then nothing is changed. */
+enum cellar_code cellar_worker_renew_pipes(struct cellar_worker *worker);
 
 /* Gives the worker a cell; as much as it takes now, the rest by _flush(). */
 enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "proto/limits.h"
@@ -24,7 +25,8 @@ static struct {
     uint8_t *data;
     size_t len;
     size_t size;
-    size_t used; /* by the record that is being run */
+    size_t used;          /* by the record that is being run */
+    struct stat pipes[2]; /* the stdout and stderr that the agent gave */
 } channel = {.fd = -1};
 
 static void put_number(uint8_t *out, uint64_t number, unsigned bytes)
@@ -69,6 +71,9 @@ bool cellar_channel_init(int fd)
         return false;
     channel.size = BUFFER_BYTES;
     channel.fd = fd;
+    if (fstat(STDOUT_FILENO, &channel.pipes[0]) < 0 ||
+        fstat(STDERR_FILENO, &channel.pipes[1]) < 0)
+        return false;
     return pthread_atfork(NULL, NULL, close_in_child) == 0;
 }
 
@@ -165,11 +170,52 @@ void cellar_channel_send(struct cellar_answer *answer)
     shrink(&answer->data, &answer->size);
 }
 
+/* Fresh pipes for a cell take the places of the ones given before; a place
+ * that the user's code has put something else in stays as it is. */
+static void take_pipe(int from, int to, struct stat *ours)
+{
+    struct stat now;
+    if (fstat(to, &now) == 0 && now.st_dev == ours->st_dev &&
+        now.st_ino == ours->st_ino && fstat(from, &now) == 0 &&
+        dup2(from, to) == to)
+        *ours = now;
+    close(from);
+}
+
+static void take_pipes(struct msghdr *msg)
+{
+    struct cmsghdr *head = CMSG_FIRSTHDR(msg);
+    int fds[2];
+    if (!head || head->cmsg_type != SCM_RIGHTS ||
+        head->cmsg_len != CMSG_LEN(sizeof(fds)))
+        return;
+    memcpy(fds, CMSG_DATA(head), sizeof(fds));
+    take_pipe(fds[0], STDOUT_FILENO, &channel.pipes[0]);
+    take_pipe(fds[1], STDERR_FILENO, &channel.pipes[1]);
+}
+
+static ssize_t receive_some(void)
+{
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(2 * sizeof(int))];
+    } control;
+    struct iovec bytes = {.iov_base = channel.data + channel.len,
+                          .iov_len = channel.size - channel.len};
+    struct msghdr msg = {.msg_iov = &bytes,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
+                         .msg_controllen = sizeof(control.room)};
+    ssize_t n = recvmsg(channel.fd, &msg, MSG_CMSG_CLOEXEC);
+    if (n > 0 && msg.msg_controllen > 0)
+        take_pipes(&msg);
+    return n;
+}
+
 /* Reads what has arrived, and waits for something if nothing has. */
 static void receive(void)
 {
-    ssize_t n = recv(channel.fd, channel.data + channel.len,
-                     channel.size - channel.len, 0);
+    ssize_t n = receive_some();
     if (n > 0)
         channel.len += (size_t)n;
     else if (n == 0)

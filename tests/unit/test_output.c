@@ -244,6 +244,34 @@ static void the_patience_starts_anew_with_each_acknowledgement(void **state)
     wire.ring.count++;
 }
 
+/* Whoever wrote between two cells keeps the old pipe, which nobody listens to
+ * but which does not break. */
+static void a_late_writer_keeps_a_pipe_of_its_own(void **state)
+{
+    (void)state;
+    int fresh[2][2];
+    cellar_output_begin(&output, 4, 1000);
+    assert_false(output.late);
+    cellar_output_idle(&output);
+    print(0, "late");
+    cellar_output_read(&output, &wire, 0, 1);
+    cellar_output_begin(&output, 5, 1000);
+    assert_true(output.late);
+    assert_int_equal(pipe2(fresh[0], O_NONBLOCK), 0);
+    assert_int_equal(pipe2(fresh[1], O_NONBLOCK), 0);
+    cellar_output_replace(&output, fresh[0][0], fresh[1][0]);
+    print(0, "later");
+    assert_int_equal(write(fresh[0][1], "mine", 4), 4);
+    cellar_output_read(&output, &wire, 0, 1);
+    assert_sent(1, "mine");
+    cellar_output_idle(&output);
+    cellar_output_begin(&output, 6, 1000);
+    assert_false(output.late);
+    print(0, "still");
+    close(fresh[0][1]);
+    close(fresh[1][1]);
+}
+
 static void the_end_takes_what_the_pipes_hold(void **state)
 {
     (void)state;
@@ -320,6 +348,7 @@ int main(void)
         TEST(a_stopped_host_loses_the_rest),
         TEST(a_cell_that_is_to_end_waits_for_no_host),
         TEST(the_patience_starts_anew_with_each_acknowledgement),
+        TEST(a_late_writer_keeps_a_pipe_of_its_own),
         TEST(the_end_takes_what_the_pipes_hold),
         TEST(the_end_looks_only_where_something_may_be),
         TEST(a_full_window_delays_the_end),
