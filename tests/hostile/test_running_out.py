@@ -1,6 +1,7 @@
 """Running out: of memory, space, processes, the reader's patience. The limit
 holds, the ending says so, and nothing of it outlives a reset."""
 
+import tempfile
 import time
 import unittest
 
@@ -238,7 +239,7 @@ class Processes(RunningOutTest):
     def test_zombies_are_reaped(self):
         """Orphans that end fall to the agent."""
         self.ok("import os, time\n"
-                "for i in range(2000):\n"
+                "for i in range(500):\n"
                 "    pid = os.fork()\n"
                 "    if pid == 0:\n"
                 "        if os.fork() == 0: os._exit(0)\n"
@@ -251,6 +252,8 @@ class Floods(RunningOutTest):
     """Capped and marked, the host's memory bounded, and an interrupt is
     answered at once."""
 
+    KEPT = 16 << 10
+    OPTIONS = HostileTest.OPTIONS + ("--output-limit", str(KEPT))
     FLOODS = {
         "lines": "while 1: print('x')",
         "ten megabytes at a time": "while 1: print('x' * (10 << 20))",
@@ -274,10 +277,7 @@ class Floods(RunningOutTest):
         "a deaf subprocess": "import subprocess\n"
                              "subprocess.run(['sh', '-c',\n"
                              "    'trap \"\" INT TERM; while :; do echo x; "
-                             "done'])",
-        "displays": "class D:\n"
-                    "    def _repr_html_(self): return 'x' * 100000\n"
-                    "while 1: display(D())"}
+                             "done'])"}
 
     def flood(self, code):
         """Result, seconds an interrupt took, peak memory of the command."""
@@ -298,30 +298,26 @@ class Floods(RunningOutTest):
                       % (name, seconds, peak / MIB, result["dropped_bytes"]))
                 self.assertEqual("interrupted", result["status"], result)
                 self.assertLessEqual(len(result["stdout"].encode()) +
-                                     len(result["stderr"].encode()), MIB)
+                                     len(result["stderr"].encode()), self.KEPT)
                 self.assertLess(0, peak)
                 self.assertLess(peak, HOST_MEMORY_MAX)
                 self.assertLess(seconds, 5)  # a loaded machine's second
-                if name != "displays":
-                    self.assertTrue(result["truncated"])
-                    self.assertEqual("output", result["limit"]["name"])
+                self.assertTrue(result["truncated"])
                 self.assertAlive()
                 self.reset()
 
     def test_a_gigabyte_at_once(self):
         with session("--memory", "3g", prefix="huge") as huge:
-            process = popen("exec", "--json", huge.name, "print('x' * 10**9)")
-            out, err = process.communicate(timeout=120)
-            self.assertEqual((0, b""), (process.returncode, err))
-            result = huge.exec("1 + 1")
-            self.assertEqual({"text/plain": "2"}, result["result"])
-        self.assertIn(b'"dropped_bytes": 989514241'.replace(b" ", b""),
-                      out.replace(b" ", b""))
+            result = huge.exec("print('x' * 10**9)")
+            self.assertEqual(("ok", 10**9 + 1 - (10 << 20)),
+                             (result["status"], result["dropped_bytes"]))
+            self.assertEqual({"text/plain": "2"},
+                             huge.exec("1 + 1")["result"])
 
     def test_a_million_writes_of_a_byte(self):
         result = self.ok("import os\n"
                          "for i in range(1500000): os.write(1, b'.')")
-        self.assertEqual((MIB, 1500000 - MIB), (
+        self.assertEqual((self.KEPT, 1500000 - self.KEPT), (
             len(result["stdout"]), result["dropped_bytes"]))
 
     def test_a_stopped_reader_blocks_nobody(self):
@@ -361,25 +357,30 @@ class LeftFloods(RunningOutTest):
         for name, code in self.LEFT.items():
             with self.subTest(left=name):
                 self.assertEqual("ok", self.cell(code)["status"])
-                for number in range(5):
-                    result = self.ok("print(%d)" % number)
-                    self.assertEqual(("%d\n" % number, "", False), (
-                        result["stdout"][-2000:], result["stderr"][-2000:],
-                        result["truncated"]))
+                results = [self.ok("print(%d)" % n) for n in range(5)]
                 self.reset()
+                for number, result in enumerate(results):
+                    self.assertEqual(("%d\n" % number, "", False), (
+                        result["stdout"][-200:], result["stderr"][-200:],
+                        result["truncated"]))
 
 
 class Results(RunningOutTest):
     def test_a_gibibyte_of_text(self):
         with session("--memory", "4g", prefix="huge") as huge:
-            process = popen("exec", "--json", huge.name, "'x' * (1 << 30)")
-            peak = 0
-            while process.poll() is None and peak < HOST_MEMORY_MAX:
-                peak = max(peak, host.peak_rss(process.pid))
-                time.sleep(0.01)
-            out, _ = process.communicate(timeout=60)
-            self.assertEqual(0, process.returncode)
-            self.assertLess(len(out), 2 * MIB)
+            with tempfile.TemporaryFile() as out:
+                process = popen("exec", "--json", huge.name,
+                                "'x' * (1 << 30)", stdout=out)
+                peak = 0
+                while process.poll() is None:
+                    peak = max(peak, host.peak_rss(process.pid))
+                    time.sleep(0.01)
+                process.stderr.close()
+                self.assertEqual(0, process.returncode)
+                self.assertLess(out.tell(), 2 * MIB)
+            print("  %-25s %5.1f MiB at most" % ("a result of 1 GiB",
+                                                 peak / MIB))
+            self.assertLess(0, peak)
             self.assertLess(peak, HOST_MEMORY_MAX)
             self.assertEqual({"text/plain": "2"},
                              huge.exec("1 + 1")["result"])
@@ -396,7 +397,7 @@ class Results(RunningOutTest):
                 ("return 'x' * (1 << 24)", ("ok",))):
             with self.subTest(body=body):
                 result = self.cell("class R:\n"
-                                   "    def __repr__(self): %s\n"
+                                   "    def __repr__(self):\n        %s\n"
                                    "R()" % body, "--timeout", "1s")
                 self.assertIn(result["status"], statuses, result)
                 self.assertAlive()

@@ -1,0 +1,211 @@
+"""The engine itself goes and comes back: a second dockerd, with roots, socket
+and containers of its own, which is restarted under live sessions. Needs root,
+and dockerd. The machine's own engine is only asked for the image."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from hostile import popen, run
+from cellar_test import ENVIRONMENT, unique, wait_for
+
+IMAGE = "cellar-runtime:slim"
+
+
+class Engine:
+    """A dockerd with everything of its own, in a folder that is removed."""
+
+    def __init__(self, *options):
+        self.folder = tempfile.mkdtemp(prefix="cellar-e2e-engine-")
+        self.socket = os.path.join(self.folder, "docker.sock")
+        self.host = "unix://" + self.socket
+        self.log = open(os.path.join(self.folder, "log"), "wb")
+        name = os.path.basename(self.folder)
+        with open(os.path.join(self.folder, "daemon.json"), "w",
+                  encoding="ascii") as file:
+            file.write("{}")
+        self.command = [
+            "dockerd", "--config-file", self.folder + "/daemon.json",
+            "--data-root", self.folder + "/data",
+            "--exec-root", self.folder + "/exec",
+            "--pidfile", self.folder + "/pid", "--host", self.host,
+            "--containerd-namespace", name,
+            "--containerd-plugins-namespace", name + "-plugins",
+            "--bridge", "none", "--iptables=false", "--ip6tables=false",
+            "--ip-forward=false", "--ip-masq=false", *options]
+        self.process = None
+
+    def docker(self, *arguments):
+        return subprocess.run(["docker", "--host", self.host, *arguments],
+                              check=True, timeout=60, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True).stdout
+
+    def answers(self):
+        if self.process.poll() is not None:
+            self.start_process()  # the first start after a KILL may fail
+        return subprocess.run(
+            ["docker", "--host", self.host, "version"], timeout=60,
+            capture_output=True).returncode == 0
+
+    def start_process(self):
+        self.process = subprocess.Popen(self.command, stdout=self.log,
+                                        stderr=self.log,
+                                        stdin=subprocess.DEVNULL)
+
+    def start(self):
+        self.start_process()
+        wait_for(self.answers, 90)
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        self.process.wait(60)
+
+    def load(self, image):
+        save = subprocess.Popen(["docker", "save", image],
+                                stdout=subprocess.PIPE)
+        subprocess.run(["docker", "--host", self.host, "load"], check=True,
+                       stdin=save.stdout, stdout=subprocess.DEVNULL,
+                       timeout=300)
+        save.stdout.close()
+        if save.wait() != 0:
+            raise AssertionError("docker save " + image)
+
+    def restores(self):
+        """Before 24.0.8 and 25.0 (moby#46308) an engine that came back killed
+        what it should restore, when that removes itself at its end."""
+        version = self.docker("version", "--format", "{{.Server.Version}}")
+        numbers = [int(n) for n in re.findall(r"\d+", version)[:3]]
+        return numbers >= [24, 0, 8]
+
+    def remove(self):
+        """Its containers, itself and its folder."""
+        if self.process.poll() is not None:
+            self.start()
+        for container in self.docker("ps", "-aq").split():
+            self.docker("rm", "-f", container)
+        self.end()
+        self.log.close()
+        with open("/proc/mounts", encoding="utf-8") as file:
+            mounts = [line.split()[1] for line in file]
+        for mount in reversed(mounts):
+            if mount.startswith(self.folder + "/"):
+                subprocess.run(["umount", mount], check=True)
+        shutil.rmtree(self.folder)
+
+
+def image():
+    """The image of the sessions: the one that the tests' config names."""
+    path = ENVIRONMENT.get("CELLAR_CONFIG")
+    if not path:
+        return IMAGE
+    with open(path, encoding="utf-8") as file:
+        return json.load(file).get("image", IMAGE)
+
+
+class EngineTest(unittest.TestCase):
+    OPTIONS = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.engine = Engine(*cls.OPTIONS)
+        cls.engine.start()
+        cls.addClassCleanup(cls.engine.remove)
+        cls.engine.load(image())
+
+    def cellar(self, command, *arguments):
+        return run(command, "--host", self.engine.host, *arguments)
+
+    def start(self):
+        name = unique("engine")
+        done = self.cellar("start", name)
+        self.assertEqual(0, done.status, done.err)
+        self.addCleanup(self.cellar, "stop", name)
+        self.assertEqual(0, self.cellar("exec", name, "n = 41").status)
+        return name
+
+    def restart(self, number):
+        begin = time.monotonic()
+        self.engine.end(number)
+        self.engine.start()
+        print("  %s of the engine: back after %.1f s" % (
+            signal.Signals(number).name, time.monotonic() - begin))
+
+    def running(self, name, code):
+        """`exec --json` of a cell that runs."""
+        process = popen("exec", "--host", self.engine.host, name,
+                        "print('go', flush=True)\n" + code)
+        self.assertEqual(b"go\n", os.read(process.stdout.fileno(), 100))
+        return process
+
+    def assertAnswersOrIsLost(self, name, must_answer):
+        done = self.cellar("exec", name, "n + 1")
+        if done.status == 0 or must_answer:
+            self.assertEqual((0, "42\n"), (done.status, done.out), done.err)
+            return
+        self.assertEqual(3, done.status)
+        self.assertIn(name, done.err)
+        self.assertEqual(0, self.cellar("start", name).status)
+        self.assertEqual("2\n", self.cellar("exec", name, "1 + 1").out)
+
+
+class LiveRestore(EngineTest):
+    """Containers outlive the engine: so do the sessions' globals. Where the
+    engine can't keep them, that is said."""
+
+    OPTIONS = ("--live-restore",)
+
+    def test_idle_sessions(self):
+        for number in signal.SIGTERM, signal.SIGKILL:
+            names = [self.start(), self.start()]
+            self.restart(number)
+            for name in names:
+                self.assertAnswersOrIsLost(name, must_answer=self.engine.restores())
+
+    def test_while_a_cell_runs(self):
+        """Its command is told that the engine went; the cell goes on."""
+        name = self.start()
+        process = self.running(name, "import time\ntime.sleep(3)\nn += 0")
+        self.restart(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        self.assertIn(process.returncode, (1, 3), (out, err))
+        self.assertTrue(err)
+        self.assertAnswersOrIsLost(name, must_answer=self.engine.restores())
+
+    def test_while_it_is_away(self):
+        name = self.start()
+        self.engine.end()
+        done = self.cellar("exec", name, "n")
+        self.assertEqual(3, done.status)
+        self.assertIn(self.engine.socket, done.err)
+        self.engine.start()
+        self.assertAnswersOrIsLost(name, must_answer=self.engine.restores())
+
+
+class WithoutLiveRestore(EngineTest):
+    """Containers go with the engine: that is said, and the name is free."""
+
+    def test_idle_sessions(self):
+        for number in signal.SIGTERM, signal.SIGKILL:
+            name = self.start()
+            self.restart(number)
+            self.assertAnswersOrIsLost(name, must_answer=False)
+
+    def test_while_a_cell_runs(self):
+        name = self.start()
+        process = self.running(name, "import time\ntime.sleep(60)")
+        self.restart(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        self.assertIn(process.returncode, (1, 3), (out, err))
+        self.assertTrue(err)
+        self.assertAnswersOrIsLost(name, must_answer=False)
+
+
+if __name__ == "__main__":
+    unittest.main()
