@@ -19,7 +19,7 @@ static uint8_t chunk[CELLAR_CHUNK_MAX];
 
 void cellar_output_init(struct cellar_output *output)
 {
-    *output = (struct cellar_output){.fds = {-1, -1}, .left_behind = {-1, -1}};
+    *output = (struct cellar_output){.fds = {-1, -1}};
 }
 
 static void close_end(int *fd)
@@ -29,13 +29,22 @@ static void close_end(int *fd)
     *fd = -1;
 }
 
+static void drop_left(struct cellar_output *output, size_t i)
+{
+    close_end(&output->left_behind[i]);
+    output->left_count--;
+    memmove(&output->left_behind[i], &output->left_behind[i + 1],
+            (output->left_count - i) * sizeof(output->left_behind[0]));
+}
+
 void cellar_output_close(struct cellar_output *output)
 {
     for (int i = 0; i < 2; i++) {
         close_end(&output->fds[i]);
-        close_end(&output->left_behind[i]);
         output->maybe[i] = false;
     }
+    while (output->left_count > 0)
+        drop_left(output, output->left_count - 1);
 }
 
 void cellar_output_open(struct cellar_output *output, int out, int err)
@@ -208,18 +217,22 @@ uint64_t cellar_output_due(const struct cellar_output *output)
 /* ------------------------------------------------------------------ cells --
  */
 
-/* What processes left behind have written since the last cell. */
-static void read_away(int *fd)
+/* False when the pipe has no writers any more. */
+static bool read_away(int fd)
 {
-    ssize_t n = *fd < 0 ? -1 : (ssize_t)sizeof(chunk);
+    ssize_t n = read(fd, chunk, sizeof(chunk));
     for (size_t gone = 0; n > 0 && gone < CELLAR_OUTPUT_PIPE_BYTES;
-         gone += (size_t)n) {
-        n = read(*fd, chunk, sizeof(chunk));
-        if (n < 0)
-            return;
-        if (n == 0)
-            close_end(fd);
-    }
+         gone += (size_t)n)
+        n = read(fd, chunk, sizeof(chunk));
+    return n != 0;
+}
+
+/* What processes left behind have written since the last cell. */
+static void read_left(struct cellar_output *output)
+{
+    for (size_t i = output->left_count; i > 0; i--)
+        if (!read_away(output->left_behind[i - 1]))
+            drop_left(output, i - 1);
 }
 
 void cellar_output_begin(struct cellar_output *output, uint64_t cell,
@@ -233,8 +246,8 @@ void cellar_output_begin(struct cellar_output *output, uint64_t cell,
         while (output->maybe[i] && gone < CELLAR_OUTPUT_PIPE_BYTES)
             gone += read_pipe(output, i, sizeof(chunk));
         late += gone;
-        read_away(&output->left_behind[i]);
     }
+    read_left(output);
     cellar_output_idle(output);
     output->late = late > 0;
     output->mode = CELLAR_OUTPUT_SENT;
@@ -246,8 +259,10 @@ void cellar_output_replace(struct cellar_output *output, int out, int err)
 {
     const int fresh[2] = {out, err};
     for (int i = 0; i < 2; i++) {
-        close_end(&output->left_behind[i]);
-        output->left_behind[i] = output->fds[i];
+        if (output->left_count == CELLAR_OUTPUT_LEFT_MAX)
+            drop_left(output, 0);
+        if (output->fds[i] >= 0)
+            output->left_behind[output->left_count++] = output->fds[i];
         output->fds[i] = fresh[i];
         output->maybe[i] = false;
     }

@@ -28,6 +28,11 @@
 /* The last words of a worker that did not start. */
 #define CELLAR_OUTPUT_TAIL 2048u
 
+/* Pipes whose writers outlived their cell. A pipe without writers goes at
+ * the next cell's begin; when all places are taken the oldest one goes, and its
+ * writers get SIGPIPE. */
+#define CELLAR_OUTPUT_LEFT_MAX 32
+
 enum cellar_output_mode {
     CELLAR_OUTPUT_TAILED,    /* the worker starts */
     CELLAR_OUTPUT_DISCARDED, /* between cells */
@@ -35,9 +40,11 @@ enum cellar_output_mode {
 };
 
 struct cellar_output {
-    int fds[2];         /* stdout's and stderr's read ends; -1: closed */
-    int left_behind[2]; /* of the pipes before, whose writers go on */
-    bool late;          /* something was written between two cells */
+    int fds[2]; /* stdout's and stderr's read ends; -1: closed */
+    bool late;  /* something was written between two cells */
+    size_t left_count;
+    int left_behind[CELLAR_OUTPUT_LEFT_MAX]; /* of earlier pipes, oldest first
+                                              */
     enum cellar_output_mode mode;
     bool maybe[2]; /* the pipe was not seen empty since it had bytes */
     uint64_t cell;
@@ -66,7 +73,7 @@ void cellar_output_begin(struct cellar_output *output, uint64_t cell,
 
 /* The cell's own pipes; takes them. The ones before stay open and are read
  * away at each cell's begin, so that a process left behind lives on, at worst
- * waiting in a write. The ones before those are closed. */
+ * waiting in a write. */
 void cellar_output_replace(struct cellar_output *output, int out, int err);
 
 /* The worker has said its last: what the pipes hold now is still the cell's.

@@ -416,12 +416,14 @@ static uint64_t next_ticket(void)
     return tickets[--left];
 }
 
-/* Somebody wrote after his cell had ended, and may go on. The next cell gets
- * pipes that he doesn't have; without descriptors for them it shares his. */
+/* Somebody wrote after his cell had ended, or is still there and may. The next
+ * cell gets pipes that he doesn't have; without descriptors for them it shares
+ * his. */
 static void renew_pipes(struct cellar_agent *agent)
 {
     struct cellar_worker *worker = &agent->worker;
-    if (!agent->output.late || cellar_worker_renew_pipes(worker) != CELLAR_OK)
+    bool alone = !agent->output.late && !agent->usage.company;
+    if (alone || cellar_worker_renew_pipes(worker) != CELLAR_OK)
         return;
     cellar_output_replace(&agent->output, worker->out, worker->err);
     worker->out = worker->err = -1;

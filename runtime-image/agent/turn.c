@@ -132,6 +132,10 @@ static void on_host(struct cellar_agent *agent)
                                    "this image is started by `cellar start`"
                                  : "stdin ended before a host's greeting; "
                                    "this image is started by `cellar start`");
+    if (agent->wire.fault != CELLAR_OK && agent->generation == 0)
+        cellar_agent_die(CELLAR_AGENT_EXIT_HOST,
+                         "the host's greeting makes no sense to this image: "
+                         "make it anew with `cellar image build`");
     if (agent->wire.fault != CELLAR_OK)
         cellar_agent_say("the host's stream broke off: %s",
                          cellar_code_text(agent->wire.fault));

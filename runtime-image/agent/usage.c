@@ -14,10 +14,17 @@
 
 #define FILE_MAX 4096
 
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
+
 /* cgroup v2, then v1: where the counter is, as the container sees it. */
 static const char *const oom_files[] = {
     "/sys/fs/cgroup/memory.events",
     "/sys/fs/cgroup/memory/memory.oom_control",
+};
+
+static const char *const pids_files[] = {
+    "/sys/fs/cgroup/pids.current",
+    "/sys/fs/cgroup/pids/pids.current",
 };
 
 static void close_fd(int *fd)
@@ -27,21 +34,44 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-/* The number behind `key`, which begins a line. */
-static uint64_t read_number(int fd, const char *key)
+static int open_first(const char *const *paths, size_t count)
 {
-    char text[FILE_MAX];
-    ssize_t n = fd >= 0 ? pread(fd, text, sizeof(text) - 1, 0) : -1;
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
+    int fd = -1;
+    for (size_t i = 0; i < count && fd < 0; i++)
+        fd = open(paths[i], O_RDONLY | O_CLOEXEC);
+    return fd;
+}
+
+/* The whole file; empty where it can't be read. */
+static void read_text(int fd, char text[FILE_MAX])
+{
+    ssize_t n = fd >= 0 ? pread(fd, text, FILE_MAX - 1, 0) : 0;
+    text[n > 0 ? n : 0] = '\0';
+}
+
+/* The number behind `key`, which begins a line; 0 where there is none. */
+static uint64_t number_in(const char *text, const char *key)
+{
     const char *at = strstr(text, key);
     return at ? strtoull(at + strlen(key), NULL, 10) : 0;
 }
 
 static uint64_t read_oom(const struct cellar_usage *usage)
 {
-    return read_number(usage->oom_fd, "\noom_kill ");
+    char text[FILE_MAX];
+    read_text(usage->oom_fd, text);
+    return number_in(text, "\noom_kill ");
+}
+
+/* Peak memory; and who is there beside this agent and the worker's threads. */
+static void look_at_worker(struct cellar_usage *usage)
+{
+    char status[FILE_MAX];
+    char pids[FILE_MAX];
+    read_text(usage->status_fd, status);
+    read_text(usage->pids_fd, pids);
+    usage->peak_bytes = number_in(status, "\nVmHWM:") * 1024;
+    usage->company = number_in(pids, "") > number_in(status, "\nThreads:") + 1;
 }
 
 static uint64_t read_cpu(const struct cellar_usage *usage)
@@ -59,10 +89,9 @@ static uint64_t since(uint64_t later, uint64_t earlier)
 
 void cellar_usage_init(struct cellar_usage *usage)
 {
-    *usage = (struct cellar_usage){.oom_fd = -1, .status_fd = -1};
-    for (size_t i = 0; i < sizeof(oom_files) / sizeof(oom_files[0]); i++)
-        if (usage->oom_fd < 0)
-            usage->oom_fd = open(oom_files[i], O_RDONLY | O_CLOEXEC);
+    *usage = (struct cellar_usage){.status_fd = -1};
+    usage->oom_fd = open_first(oom_files, COUNT(oom_files));
+    usage->pids_fd = open_first(pids_files, COUNT(pids_files));
     usage->oom_kills = read_oom(usage);
 }
 
@@ -75,6 +104,7 @@ void cellar_usage_attach(struct cellar_usage *usage, pid_t pid)
     usage->has_clock = clock_getcpuclockid(pid, &usage->clock) == 0;
     usage->cpu_us = 0;
     usage->peak_bytes = 0;
+    usage->company = false;
 }
 
 void cellar_usage_begin(struct cellar_usage *usage)
@@ -86,7 +116,7 @@ void cellar_usage_end(struct cellar_usage *usage, uint64_t wall_us,
                       uint64_t *cpu_us, uint64_t *peak_bytes)
 {
     if (wall_us >= SHORT_CELL_US || usage->peak_bytes == 0) {
-        usage->peak_bytes = read_number(usage->status_fd, "\nVmHWM:") * 1024;
+        look_at_worker(usage);
         usage->oom_kills = read_oom(usage);
     }
     *cpu_us = since(read_cpu(usage), usage->cpu_us);

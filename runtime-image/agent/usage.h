@@ -1,6 +1,7 @@
 /*
  * What a cell used, in the agent's own measure: CPU time and peak memory of
- * the worker, and whether the kernel killed for memory. Works without /proc
+ * the worker, whether the kernel killed for memory, and whether the worker is
+ * alone. Works without /proc
  * and without a readable cgroup, then with zeros.
  */
 #ifndef CELLAR_AGENT_USAGE_H
@@ -16,6 +17,8 @@ struct rusage;
 struct cellar_usage {
     int oom_fd;    /* the cgroup's counter of OOM kills, or -1 */
     int status_fd; /* /proc/PID/status of the worker, or -1 */
+    int pids_fd;   /* the cgroup's count of threads, or -1 */
+    bool company;  /* others than the worker lived when last looked at */
     bool has_clock;
     clockid_t clock;     /* the worker's CPU time */
     uint64_t oom_kills;  /* when a cell was last known to be innocent */
