@@ -15,6 +15,7 @@
 
 #include "fake_loop.h"
 #include "fuzz.h"
+#include "kernel/supervisor.h"
 #include "kernel/supervisor_private.h"
 #include "kernel/utf8.h"
 #include "puppet.h"
@@ -34,7 +35,7 @@ struct input {
 static struct {
     struct cellar *c;
     struct cellar_session *s; /* NULL: not there yet, or gone */
-    unsigned opened, ran, ended, resets, resets_told;
+    unsigned opened, ran, ended, resets, resets_told, adopts, adopts_told;
     uint8_t how;
 } run;
 
@@ -224,6 +225,34 @@ static void ask_reset(struct input *in)
         run.resets++;
 }
 
+static void on_adopted(void *user, struct cellar_session *s,
+                       const struct cellar_error *err)
+{
+    (void)user;
+    must(!s == !!err);
+    run.s = s;
+    run.adopts_told++;
+}
+
+/* Lets go of the session and takes it again, from an agent that says of
+ * itself what the input says. */
+static void ask_adopt(struct input *in)
+{
+    struct cellar_error err;
+    puppet.welcome =
+        (struct cellar_msg_welcome){.generation = 1u + take_byte(in) % 4u};
+    puppet.welcome.ready = take_byte(in);
+    puppet.welcome.running = take_byte(in);
+    puppet.welcome.last_cell = take_byte(in);
+    puppet.welcome.delivered = take_byte(in);
+    if (!run.s || !(run.how & NAMED))
+        return;
+    cellar_close(run.s);
+    run.s = NULL;
+    if (cellar_adopt_async(run.c, "tour", on_adopted, NULL, &err) == CELLAR_OK)
+        run.adopts++;
+}
+
 static void let_go_by(struct input *in)
 {
     unsigned steps = take_byte(in);
@@ -238,7 +267,8 @@ static const struct step {
 } steps[] = {{'o', say_output},    {'d', say_done},    {'p', say_payload},
              {'b', say_raw},       {'m', say_display}, {'y', say_ready},
              {'f', say_fault},     {'h', hang_up},     {'r', ask_run},
-             {'i', ask_interrupt}, {'t', ask_reset},   {'w', let_go_by}};
+             {'i', ask_interrupt}, {'t', ask_reset},   {'w', let_go_by},
+             {'a', ask_adopt}};
 
 static void on_opened(void *user, struct cellar_session *s,
                       const struct cellar_error *err)
@@ -314,7 +344,8 @@ static void stop(void)
     unsigned stopped = 0;
     if (run.how & LEAVES && !(run.how & NAMED))
         return;
-    for (int i = 0; i < 100 && !run.opened; i++)
+    for (int i = 0; i < 1000 && (!run.opened || run.adopts > run.adopts_told);
+         i++)
         (void)cellar_dispatch(run.c, 1000);
     if (run.s) {
         must(cellar_stop_async(run.s, on_stopped, &stopped, &err) == CELLAR_OK);
@@ -322,6 +353,9 @@ static void stop(void)
             (void)cellar_dispatch(run.c, 100);
         must(stopped == 1);
     }
+    /* An adoption that failed leaves the container, which has its name. */
+    if (run.adopts > 0 && puppet.running)
+        must(cellar_stop_name(run.c, "tour", &err) == CELLAR_OK);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
@@ -333,10 +367,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     puppet.on_message = on_message;
     fake_loop = (struct fake_loop){.turn = puppet_turn, .now_us = 1000000};
     open_supervisor();
+    puppet.listed = run.how & NAMED ? "tour" : NULL;
+    puppet.owner = cellar_supervisor_owner(run.c);
     start();
     play(&in);
     stop();
     cellar_free(run.c);
+    must(run.adopts == run.adopts_told);
     must(run.opened == 1 && run.ended == run.ran &&
          run.resets == run.resets_told);
     must(!puppet.running && !puppet.attached && !puppet.bad_host);

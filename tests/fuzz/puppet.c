@@ -15,6 +15,7 @@ static struct call {
     enum call_kind kind;
     cellar_engine_started_fn *started;
     cellar_engine_done_fn *done;
+    cellar_engine_each_fn *each;
     cellar_engine_reason_fn *reason;
     enum cellar_code code;
     void *user;
@@ -52,13 +53,14 @@ void puppet_say(struct cellar_message *msg)
 void puppet_welcome(void)
 {
     static const uint8_t nonce[CELLAR_NONCE_BYTES] = "agent";
-    struct cellar_message msg = {
-        .type = CELLAR_MSG_WELCOME,
-        .u.welcome = {.generation = 1, .delivered = puppet.delivered}};
-    if (puppet.link.state == CELLAR_LINK_WELCOMING &&
-        cellar_link_welcome(&puppet.link, nonce, &msg, &puppet.out) !=
-            CELLAR_OK)
-        abort();
+    struct cellar_message msg = {.type = CELLAR_MSG_WELCOME,
+                                 .u.welcome = puppet.welcome};
+    if (msg.u.welcome.generation == 0)
+        msg.u.welcome = (struct cellar_msg_welcome){
+            .generation = 1, .delivered = puppet.delivered};
+    /* A welcome that breaks the rules is not said. */
+    if (puppet.link.state == CELLAR_LINK_WELCOMING)
+        (void)!cellar_link_welcome(&puppet.link, nonce, &msg, &puppet.out);
 }
 
 void puppet_ready(uint64_t generation)
@@ -140,8 +142,22 @@ void puppet_hang_up(void)
 
 /* -------------------------------------------------------------- turns -- */
 
+static void list_to(const struct call *call)
+{
+    const struct cellar_container container = {.id = "puppet1",
+                                               .session = puppet.listed,
+                                               .owner = puppet.owner,
+                                               .uid = 61001,
+                                               .image = "i",
+                                               .state = "running"};
+    if (puppet.running && puppet.listed)
+        call->each(call->user, &container);
+}
+
 static void answer(const struct call *call)
 {
+    if (call->kind == LISTED)
+        list_to(call);
     struct cellar_error err = {call->code, 0, "as the test wants it"};
     const struct cellar_error *why = call->code ? &err : NULL;
     if (call->kind == STARTED)
@@ -244,9 +260,9 @@ static enum cellar_code puppet_list(struct cellar_engine *engine,
                                     struct cellar_error *err)
 {
     (void)engine;
-    (void)each;
     (void)err;
-    ask(&(struct call){.kind = LISTED, .done = done, .user = user});
+    ask(&(struct call){
+        .kind = LISTED, .each = each, .done = done, .user = user});
     return CELLAR_OK;
 }
 

@@ -16,8 +16,11 @@ struct puppet {
     uint64_t delivered;      /* the last delivery it gave a number */
     /* Set by the test. */
     void (*on_message)(const struct cellar_message *msg);
-    enum cellar_code start_code; /* a start ends so */
-    void (*quiet)(bool on);      /* around what is the puppet's own work */
+    enum cellar_code start_code;       /* a start ends so */
+    struct cellar_msg_welcome welcome; /* generation 0: that of a new agent */
+    const char *listed;     /* the session that a running container is of */
+    const char *owner;      /* and whose it is */
+    void (*quiet)(bool on); /* around what is the puppet's own work */
     /* Looked at by the test. */
     bool running; /* the container is there */
     bool attached;
