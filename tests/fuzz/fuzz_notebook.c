@@ -67,18 +67,31 @@ static void check_writing(const struct cellar_notebook *notebook)
     free(second.data);
 }
 
+/* A cell that ends in each way in turn, and whose outputs are its own code: as
+ * text, and as what claims to be JSON. */
+static void record_one(struct cellar_notebook *notebook, size_t i)
+{
+    size_t len = 0;
+    char *code = (char *)cellar_notebook_code(notebook, i, &len);
+    struct cellar_part parts[] = {{"application/json", code, len},
+                                  {"text/plain", code, len}};
+    struct cellar_result result = {.cell = i + 1,
+                                   .stdout_text = code,
+                                   .stdout_len = len,
+                                   .truncated = i % 2,
+                                   .result = parts,
+                                   .result_count = 2};
+    result.status = (enum cellar_status)(i % (CELLAR_STATUS_LOST + 1));
+    if (result.status == CELLAR_STATUS_ERROR)
+        result.error_name = result.error_message = result.traceback = code;
+    must(cellar_notebook_record(notebook, i, &result, NULL) == CELLAR_OK);
+}
+
 static void record_all(struct cellar_notebook *notebook)
 {
-    static struct cellar_part part = {"text/plain", "42", 2};
-    char out[] = "printed\n";
-    struct cellar_result result = {.cell = 1,
-                                   .stdout_text = out,
-                                   .stdout_len = sizeof(out) - 1,
-                                   .result = &part,
-                                   .result_count = 1};
     must(cellar_notebook_clear(notebook, NULL) == CELLAR_OK);
     for (size_t i = 0; i < cellar_notebook_count(notebook); i++)
-        must(cellar_notebook_record(notebook, i, &result, NULL) == CELLAR_OK);
+        record_one(notebook, i);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
