@@ -5,21 +5,26 @@ import os
 import re
 
 
-def processes_of(uid):
-    """The ids of all processes of a session's own user id."""
-    found = []
+def processes_by_uid():
+    """{user id: ids of its processes}."""
+    found = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
             with open("/proc/%s/status" % name, encoding="ascii",
                       errors="replace") as file:
-                ids = re.search(r"^Uid:\t(\d+)", file.read(), re.M)
+                uid = re.search(r"^Uid:\t(\d+)", file.read(), re.M)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
-        if ids and int(ids.group(1)) == uid:
-            found.append(int(name))
+        if uid:
+            found.setdefault(int(uid.group(1)), []).append(int(name))
     return found
+
+
+def processes_of(uid):
+    """The ids of all processes of a session's own user id."""
+    return processes_by_uid().get(uid, [])
 
 
 def peak_rss(pid):
