@@ -1,5 +1,6 @@
 #include "fake_http.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,7 +44,7 @@ enum cellar_code cellar_http_new(struct cellar_loop *loop, const char *host,
     (void)loop;
     if (!http)
         return cellar_fail(err, CELLAR_E_NOMEM, "HTTP: out of memory");
-    strncpy(http->name, host, sizeof(http->name) - 1);
+    (void)snprintf(http->name, sizeof(http->name), "%s", host);
     *out = http;
     return CELLAR_OK;
 }
@@ -72,8 +73,8 @@ static struct cellar_http_call *new_call(const char *method, const char *path,
     struct cellar_http_call *call = calloc(1, sizeof(*call));
     if (!call)
         return NULL;
-    strncpy(call->method, method, sizeof(call->method) - 1);
-    strncpy(call->path, path, sizeof(call->path) - 1);
+    (void)snprintf(call->method, sizeof(call->method), "%s", method);
+    (void)snprintf(call->path, sizeof(call->path), "%s", path);
     call->user = user;
     return call;
 }
