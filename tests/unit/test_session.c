@@ -11,90 +11,10 @@
 #include <cmocka.h>
 
 #include "fake_engine.h"
-#include "kernel/record.h"
-
-/* Deadlines in thousandths: what waits 90 s waits 90 ms here. */
-void __real_cellar_timer_set(struct cellar_timer *timer, uint64_t ms);
-void __wrap_cellar_timer_set(struct cellar_timer *timer, uint64_t ms);
-void __wrap_cellar_timer_set(struct cellar_timer *timer, uint64_t ms)
-{
-    __real_cellar_timer_set(timer, ms / 1000);
-}
+#include "session_fixture.h"
 
 /* Cells that may wait: the default of the spec. */
 #define QUEUE 64
-
-struct fixture {
-    char state_dir[64];
-    struct cellar *c;
-    struct cellar_session *s;
-    struct cellar_error err;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    (void)snprintf(f->state_dir, sizeof f->state_dir,
-                   "/tmp/cellar-test-XXXXXX");
-    assert_non_null(mkdtemp(f->state_dir));
-    fake_reset();
-    struct cellar_config config = {.state_dir = f->state_dir};
-    assert_int_equal(
-        cellar_supervisor_new(&config, fake_engine_open, &f->c, &f->err), 0);
-    fake.owner = cellar_supervisor_owner(f->c);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    char path[128];
-    cellar_free(f->c);
-    fake_reset();
-    (void)snprintf(path, sizeof path, "%s/owner", f->state_dir);
-    assert_int_equal(unlink(path), 0);
-    (void)snprintf(path, sizeof path, "%s/sessions", f->state_dir);
-    /* Fails when a session left its directory behind. */
-    assert_int_equal(rmdir(path), 0);
-    assert_int_equal(rmdir(f->state_dir), 0);
-    free(f);
-    return 0;
-}
-
-static enum cellar_code start(struct fixture *f, const char *name)
-{
-    struct cellar_spec spec;
-    cellar_spec_init(&spec);
-    spec.name = name;
-    return cellar_start(f->c, &spec, &f->s, &f->err);
-}
-
-static void start_ok(struct fixture *f, const char *name)
-{
-    if (start(f, name) != CELLAR_OK)
-        fail_msg("%s", f->err.msg);
-}
-
-static struct cellar_result *run(struct fixture *f, const char *code)
-{
-    struct cellar_cell cell = {.code = code};
-    struct cellar_result *result = NULL;
-    if (cellar_run(f->s, &cell, &result, &f->err) != CELLAR_OK)
-        fail_msg("%s", f->err.msg);
-    return result;
-}
-
-static enum cellar_code run_code(struct fixture *f, const char *code,
-                                 size_t len)
-{
-    struct cellar_cell cell = {.code = code, .code_len = len};
-    struct cellar_result *result = NULL;
-    enum cellar_code got = cellar_run(f->s, &cell, &result, &f->err);
-    cellar_result_free(result);
-    return got;
-}
 
 /* ------------------------------------------------------------ life ----- */
 
@@ -122,110 +42,6 @@ static void an_unnamed_session_goes_with_its_supervisor(void **state)
     cellar_free(f->c);
     f->c = NULL;
     assert_int_equal(fake.removes, 1);
-}
-
-static void unfit_image(struct fake_agent *agent,
-                        const struct cellar_message *msg)
-{
-    struct cellar_message fault = {
-        .type = CELLAR_MSG_FAULT,
-        .u.fault = {.code = CELLAR_FAULT_MUSL,
-                    .text = {(const uint8_t *)"built on musl", 13}}};
-    if (msg->type != CELLAR_MSG_HELLO)
-        return;
-    agent->attached = 2; /* no READY */
-    fake_polite(agent, msg);
-    fake_say(agent, &fault);
-}
-
-static void an_unfit_image_is_an_error_that_leaves_nothing(void **state)
-{
-    struct fixture *f = *state;
-    fake.on_message = unfit_image;
-    assert_int_equal(start(f, "a"), CELLAR_E_IMAGE);
-    assert_non_null(strstr(f->err.msg, "built on musl"));
-    assert_int_equal(fake.removes, 1);
-}
-
-static void a_start_that_the_engine_refuses_leaves_nothing(void **state)
-{
-    struct fixture *f = *state;
-    fake.start_code = CELLAR_E_ENGINE;
-    assert_int_equal(start(f, "a"), CELLAR_E_ENGINE);
-    assert_int_equal(fake.removes, 0);
-}
-
-static void an_agent_may_answer_before_the_engine_does(void **state)
-{
-    struct fixture *f = *state;
-    fake.answer_ms = 20000;
-    start_ok(f, "a");
-    struct cellar_result *r = run(f, "x");
-    assert_int_equal(r->status, CELLAR_STATUS_OK);
-    cellar_result_free(r);
-    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
-}
-
-static void a_fault_before_the_engines_answer_leaves_nothing(void **state)
-{
-    struct fixture *f = *state;
-    fake.answer_ms = 20000;
-    fake.on_message = unfit_image;
-    assert_int_equal(start(f, "a"), CELLAR_E_IMAGE);
-    assert_int_equal(fake.removes, 1);
-}
-
-static void a_mute_agent_meets_the_deadline(void **state)
-{
-    struct fixture *f = *state;
-    fake.agent.mute = true;
-    assert_int_equal(start(f, "a"), CELLAR_E_TIMEOUT);
-    assert_int_equal(fake.removes, 1);
-}
-
-static void a_name_that_lives_is_taken(void **state)
-{
-    struct fixture *f = *state;
-    start_ok(f, "a");
-    cellar_close(f->s);
-    f->s = NULL;
-    fake.listed = "a";
-    assert_int_equal(start(f, "a"), CELLAR_E_EXISTS);
-    assert_non_null(strstr(f->err.msg, "cellar stop a"));
-    assert_int_equal(fake.removes, 0);
-    assert_int_equal(cellar_stop_name(f->c, "a", &f->err), CELLAR_OK);
-}
-
-/* Its starter was killed before there was a record: nobody has its key. */
-static void what_a_killed_start_left_is_removed(void **state)
-{
-    struct fixture *f = *state;
-    fake.listed = "a";
-    start_ok(f, "a");
-    assert_int_equal(fake.removes, 1);
-    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
-}
-
-static void a_namesake_of_another_owner_is_left_alone(void **state)
-{
-    struct fixture *f = *state;
-    fake.listed = "a";
-    fake.owner = "somebody else";
-    start_ok(f, "a");
-    assert_int_equal(fake.removes, 0);
-    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
-}
-
-static void a_name_in_use_is_busy_and_says_by_whom(void **state)
-{
-    struct fixture *f = *state;
-    struct cellar_session *other = NULL;
-    char pid[32];
-    (void)snprintf(pid, sizeof pid, "process %ld", (long)getpid());
-    start_ok(f, "a");
-    assert_int_equal(cellar_adopt(f->c, "a", &other, &f->err), CELLAR_E_BUSY);
-    assert_non_null(strstr(f->err.msg, pid));
-    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
 }
 
 /* ------------------------------------------------------------ cells ---- */
@@ -519,95 +335,11 @@ static void a_session_that_has_lived_its_time_ends_and_says_so(void **state)
     assert_int_equal(run_code(f, "x", 0), CELLAR_E_LOST);
 }
 
-/* ---------------------------------------------------------- adoption --- */
-
-static void a_named_session_is_adopted_with_its_count(void **state)
-{
-    struct fixture *f = *state;
-    start_ok(f, "a");
-    cellar_result_free(run(f, "x"));
-    cellar_close(f->s);
-    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err), CELLAR_OK);
-    assert_int_equal(fake.agent.attached, 2);
-    assert_string_equal(cellar_session_python(f->s), "3.11.2");
-    struct cellar_result *r = run(f, "x");
-    assert_int_equal(r->cell, 2);
-    cellar_result_free(r);
-    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
-}
-
-static void a_record_whose_container_is_gone_is_lost_and_dropped(void **state)
-{
-    struct fixture *f = *state;
-    start_ok(f, "a");
-    cellar_close(f->s);
-    fake.agent.removed = true;
-    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err), CELLAR_E_LOST);
-    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err),
-                     CELLAR_E_NOT_FOUND);
-}
-
-static void an_agent_that_is_mute_at_adoption_is_kept(void **state)
-{
-    struct fixture *f = *state;
-    start_ok(f, "a");
-    cellar_close(f->s);
-    fake.agent.mute = true;
-    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err), CELLAR_E_TIMEOUT);
-    assert_int_equal(fake.removes, 0);
-    fake.agent.mute = false;
-    fake.listed = "a";
-    assert_int_equal(cellar_stop_name(f->c, "a", &f->err), CELLAR_OK);
-    assert_int_equal(fake.removes, 1);
-}
-
-static void a_damaged_record_is_reported_and_can_be_stopped(void **state)
-{
-    struct fixture *f = *state;
-    char path[128];
-    start_ok(f, "a");
-    cellar_close(f->s);
-    (void)snprintf(path, sizeof path, "%s/sessions/a/record.json",
-                   f->state_dir);
-    assert_int_equal(truncate(path, 20), 0);
-    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err), CELLAR_E_SYS);
-    assert_non_null(strstr(f->err.msg, "cellar stop a"));
-    fake.listed = "a";
-    assert_int_equal(cellar_stop_name(f->c, "a", &f->err), CELLAR_OK);
-    assert_int_equal(fake.removes, 1);
-}
-
-static void names_are_checked_before_anything_else(void **state)
-{
-    struct fixture *f = *state;
-    static const char *const bad[] = {"",    "../x", "-a", ".a",      "A",
-                                      "a b", "a/b",  "a$", "\xc3\xa4"};
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        assert_int_equal(start(f, bad[i]), CELLAR_E_USAGE);
-        assert_int_equal(cellar_adopt(f->c, bad[i], &f->s, &f->err),
-                         CELLAR_E_USAGE);
-        assert_int_equal(cellar_stop_name(f->c, bad[i], &f->err),
-                         CELLAR_E_USAGE);
-    }
-    assert_int_equal(fake.agent.attached, 0);
-}
-
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         T(a_cell_runs_and_its_result_comes_back),
         T(an_unnamed_session_goes_with_its_supervisor),
-        T(an_unfit_image_is_an_error_that_leaves_nothing),
-        T(a_start_that_the_engine_refuses_leaves_nothing),
-        T(an_agent_may_answer_before_the_engine_does),
-        T(a_fault_before_the_engines_answer_leaves_nothing),
-        T(a_mute_agent_meets_the_deadline),
-        T(a_name_that_lives_is_taken),
-        T(what_a_killed_start_left_is_removed),
-        T(a_namesake_of_another_owner_is_left_alone),
-        T(a_name_in_use_is_busy_and_says_by_whom),
         T(only_sound_code_is_sent),
         T(the_queue_is_bounded_and_a_reset_empties_it),
         T(a_result_may_queue_the_next_cell),
@@ -619,11 +351,6 @@ int main(void)
         T(a_lost_container_is_told_with_the_engines_reason),
         T(an_agent_that_forgets_its_cell_is_not_waited_for),
         T(a_session_that_has_lived_its_time_ends_and_says_so),
-        T(a_named_session_is_adopted_with_its_count),
-        T(a_record_whose_container_is_gone_is_lost_and_dropped),
-        T(an_agent_that_is_mute_at_adoption_is_kept),
-        T(a_damaged_record_is_reported_and_can_be_stopped),
-        T(names_are_checked_before_anything_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

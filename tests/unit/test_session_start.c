@@ -1,0 +1,216 @@
+/* How sessions come to be: started, or adopted; and what they leave when they
+ * do not. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fake_engine.h"
+#include "kernel/record.h"
+#include "session_fixture.h"
+
+/* ----------------------------------------------------------- start ---- */
+
+static void unfit_image(struct fake_agent *agent,
+                        const struct cellar_message *msg)
+{
+    struct cellar_message fault = {
+        .type = CELLAR_MSG_FAULT,
+        .u.fault = {.code = CELLAR_FAULT_MUSL,
+                    .text = {(const uint8_t *)"built on musl", 13}}};
+    if (msg->type != CELLAR_MSG_HELLO)
+        return;
+    agent->attached = 2; /* no READY */
+    fake_polite(agent, msg);
+    fake_say(agent, &fault);
+}
+
+static void an_unfit_image_is_an_error_that_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    fake.on_message = unfit_image;
+    assert_int_equal(start(f, "a"), CELLAR_E_IMAGE);
+    assert_non_null(strstr(f->err.msg, "built on musl"));
+    assert_int_equal(fake.removes, 1);
+}
+
+static void a_start_that_the_engine_refuses_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    fake.start_code = CELLAR_E_ENGINE;
+    assert_int_equal(start(f, "a"), CELLAR_E_ENGINE);
+    assert_int_equal(fake.removes, 0);
+}
+
+static void an_agent_may_answer_before_the_engine_does(void **state)
+{
+    struct fixture *f = *state;
+    fake.answer_ms = 20000;
+    start_ok(f, "a");
+    struct cellar_result *r = run(f, "x");
+    assert_int_equal(r->status, CELLAR_STATUS_OK);
+    cellar_result_free(r);
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+static void a_fault_before_the_engines_answer_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    fake.answer_ms = 20000;
+    fake.on_message = unfit_image;
+    assert_int_equal(start(f, "a"), CELLAR_E_IMAGE);
+    assert_int_equal(fake.removes, 1);
+}
+
+static void a_mute_agent_meets_the_deadline(void **state)
+{
+    struct fixture *f = *state;
+    fake.agent.mute = true;
+    assert_int_equal(start(f, "a"), CELLAR_E_TIMEOUT);
+    assert_int_equal(fake.removes, 1);
+}
+
+static void a_name_that_lives_is_taken(void **state)
+{
+    struct fixture *f = *state;
+    start_ok(f, "a");
+    cellar_close(f->s);
+    f->s = NULL;
+    fake.listed = "a";
+    assert_int_equal(start(f, "a"), CELLAR_E_EXISTS);
+    assert_non_null(strstr(f->err.msg, "cellar stop a"));
+    assert_int_equal(fake.removes, 0);
+    assert_int_equal(cellar_stop_name(f->c, "a", &f->err), CELLAR_OK);
+}
+
+/* Its starter was killed before there was a record: nobody has its key. */
+static void what_a_killed_start_left_is_removed(void **state)
+{
+    struct fixture *f = *state;
+    fake.listed = "a";
+    start_ok(f, "a");
+    assert_int_equal(fake.removes, 1);
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+static void a_namesake_of_another_owner_is_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    fake.listed = "a";
+    fake.owner = "somebody else";
+    start_ok(f, "a");
+    assert_int_equal(fake.removes, 0);
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+static void a_name_in_use_is_busy_and_says_by_whom(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_session *other = NULL;
+    char pid[32];
+    (void)snprintf(pid, sizeof pid, "process %ld", (long)getpid());
+    start_ok(f, "a");
+    assert_int_equal(cellar_adopt(f->c, "a", &other, &f->err), CELLAR_E_BUSY);
+    assert_non_null(strstr(f->err.msg, pid));
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+/* ---------------------------------------------------------- adoption --- */
+
+static void a_named_session_is_adopted_with_its_count(void **state)
+{
+    struct fixture *f = *state;
+    start_ok(f, "a");
+    cellar_result_free(run(f, "x"));
+    cellar_close(f->s);
+    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err), CELLAR_OK);
+    assert_int_equal(fake.agent.attached, 2);
+    assert_string_equal(cellar_session_python(f->s), "3.11.2");
+    struct cellar_result *r = run(f, "x");
+    assert_int_equal(r->cell, 2);
+    cellar_result_free(r);
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+static void a_record_whose_container_is_gone_is_lost_and_dropped(void **state)
+{
+    struct fixture *f = *state;
+    start_ok(f, "a");
+    cellar_close(f->s);
+    fake.agent.removed = true;
+    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err), CELLAR_E_LOST);
+    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err),
+                     CELLAR_E_NOT_FOUND);
+}
+
+static void an_agent_that_is_mute_at_adoption_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    start_ok(f, "a");
+    cellar_close(f->s);
+    fake.agent.mute = true;
+    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err), CELLAR_E_TIMEOUT);
+    assert_int_equal(fake.removes, 0);
+    fake.agent.mute = false;
+    fake.listed = "a";
+    assert_int_equal(cellar_stop_name(f->c, "a", &f->err), CELLAR_OK);
+    assert_int_equal(fake.removes, 1);
+}
+
+static void a_damaged_record_is_reported_and_can_be_stopped(void **state)
+{
+    struct fixture *f = *state;
+    char path[128];
+    start_ok(f, "a");
+    cellar_close(f->s);
+    (void)snprintf(path, sizeof path, "%s/sessions/a/record.json",
+                   f->state_dir);
+    assert_int_equal(truncate(path, 20), 0);
+    assert_int_equal(cellar_adopt(f->c, "a", &f->s, &f->err), CELLAR_E_SYS);
+    assert_non_null(strstr(f->err.msg, "cellar stop a"));
+    fake.listed = "a";
+    assert_int_equal(cellar_stop_name(f->c, "a", &f->err), CELLAR_OK);
+    assert_int_equal(fake.removes, 1);
+}
+
+static void names_are_checked_before_anything_else(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const bad[] = {"",    "../x", "-a", ".a",      "A",
+                                      "a b", "a/b",  "a$", "\xc3\xa4"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(start(f, bad[i]), CELLAR_E_USAGE);
+        assert_int_equal(cellar_adopt(f->c, bad[i], &f->s, &f->err),
+                         CELLAR_E_USAGE);
+        assert_int_equal(cellar_stop_name(f->c, bad[i], &f->err),
+                         CELLAR_E_USAGE);
+    }
+    assert_int_equal(fake.agent.attached, 0);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        T(an_unfit_image_is_an_error_that_leaves_nothing),
+        T(a_start_that_the_engine_refuses_leaves_nothing),
+        T(an_agent_may_answer_before_the_engine_does),
+        T(a_fault_before_the_engines_answer_leaves_nothing),
+        T(a_mute_agent_meets_the_deadline),
+        T(a_name_that_lives_is_taken),
+        T(what_a_killed_start_left_is_removed),
+        T(a_namesake_of_another_owner_is_left_alone),
+        T(a_name_in_use_is_busy_and_says_by_whom),
+        T(a_named_session_is_adopted_with_its_count),
+        T(a_record_whose_container_is_gone_is_lost_and_dropped),
+        T(an_agent_that_is_mute_at_adoption_is_kept),
+        T(a_damaged_record_is_reported_and_can_be_stopped),
+        T(names_are_checked_before_anything_else),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
