@@ -82,19 +82,19 @@ static struct cellar_http_call *new_call(const char *method, const char *path,
 enum cellar_code cellar_http_begin(struct cellar_http *http,
                                    const struct cellar_http_request *request,
                                    cellar_http_fn *done, void *user,
-                                   struct cellar_http_call **call,
+                                   struct cellar_http_call **out,
                                    struct cellar_error *err)
 {
-    struct cellar_http_call *mine =
+    struct cellar_http_call *call =
         new_call(request->method, request->path, user);
     (void)http;
-    if (!mine)
+    if (!call)
         return cellar_fail(err, CELLAR_E_NOMEM, "HTTP: out of memory");
-    mine->done = done;
-    mine->on_piece = request->on_piece;
-    queue(mine);
-    if (call)
-        *call = mine;
+    call->done = done;
+    call->on_piece = request->on_piece;
+    queue(call);
+    if (out)
+        *out = call;
     return CELLAR_OK;
 }
 

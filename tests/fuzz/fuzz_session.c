@@ -262,7 +262,7 @@ static void let_go_by(struct input *in)
 
 /* One letter for each step. */
 static const struct step {
-    char letter;
+    uint8_t letter;
     void (*go)(struct input *in);
 } steps[] = {{'o', say_output},    {'d', say_done},    {'p', say_payload},
              {'b', say_raw},       {'m', say_display}, {'y', say_ready},

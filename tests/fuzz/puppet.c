@@ -13,11 +13,11 @@ enum call_kind { STARTED, LISTED, REMOVED, REASONED };
 #define CALLS_MAX 16
 static struct call {
     enum call_kind kind;
+    enum cellar_code code;
     cellar_engine_started_fn *started;
     cellar_engine_done_fn *done;
     cellar_engine_each_fn *each;
     cellar_engine_reason_fn *reason;
-    enum cellar_code code;
     void *user;
 } calls[CALLS_MAX];
 static size_t call_count;
