@@ -171,10 +171,19 @@ void cellar_collect_end(struct cellar_collect *collect,
         reason ? cellar_utf8_mend(reason, strlen(reason), NULL) : NULL;
 }
 
+/* Text that is sound is handed over: a copy would double what a cell that
+ * floods takes of the host's memory. */
 static char *take_stream(struct cellar_buf *buf, size_t *len)
 {
-    char *text = cellar_utf8_mend((const char *)cellar_buf_peek(buf),
-                                  cellar_buf_len(buf), len);
+    const char *held = (const char *)cellar_buf_peek(buf);
+    size_t held_len = cellar_buf_len(buf);
+    char *text = NULL;
+    if (cellar_utf8_valid(held, held_len)) {
+        text = cellar_buf_take(buf);
+        *len = text ? held_len : 0;
+    } else {
+        text = cellar_utf8_mend(held, held_len, len);
+    }
     cellar_buf_done(buf);
     return text;
 }

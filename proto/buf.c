@@ -119,3 +119,16 @@ void cellar_buf_cut(struct cellar_buf *buf, size_t len)
     if (len < cellar_buf_len(buf))
         buf->tail = buf->head + len;
 }
+
+char *cellar_buf_take(struct cellar_buf *buf)
+{
+    size_t len = cellar_buf_len(buf);
+    if (buf->data)
+        compact(buf);
+    char *text = realloc(buf->data, len + 1);
+    if (!text)
+        return NULL;
+    text[len] = '\0';
+    cellar_buf_init(buf, buf->max);
+    return text;
+}

@@ -48,6 +48,10 @@ void cellar_buf_commit(struct cellar_buf *buf, size_t len);
 /* Drops `len` bytes at the front; at most what is held. */
 void cellar_buf_consume(struct cellar_buf *buf, size_t len);
 
+/* Gives away what is held, with a NUL behind it; the caller frees it and the
+ * buffer is empty. NULL: out of memory, and nothing has changed. */
+char *cellar_buf_take(struct cellar_buf *buf);
+
 /* Keeps the first `len` bytes, drops what was appended after them: how a
  * writer that failed half-way takes back what it wrote. */
 void cellar_buf_cut(struct cellar_buf *buf, size_t len);

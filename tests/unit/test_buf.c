@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -133,6 +134,28 @@ static void a_reset_gives_a_large_allocation_back(void **state)
     cellar_buf_done(&buf);
 }
 
+static void gives_away_what_it_holds(void **state)
+{
+    (void)state;
+    struct cellar_buf buf;
+    cellar_buf_init(&buf, 5);
+    assert_int_equal(cellar_buf_append(&buf, "abcde", 5), CELLAR_OK);
+    cellar_buf_consume(&buf, 2);
+    no_memory = true;
+    assert_null(cellar_buf_take(&buf));
+    no_memory = false;
+    assert_int_equal(cellar_buf_len(&buf), 3);
+    char *text = cellar_buf_take(&buf);
+    assert_string_equal(text, "cde");
+    free(text);
+    assert_int_equal(cellar_buf_len(&buf), 0);
+    text = cellar_buf_take(&buf);
+    assert_string_equal(text, "");
+    free(text);
+    assert_int_equal(cellar_buf_append(&buf, "abcde", 5), CELLAR_OK);
+    cellar_buf_done(&buf);
+}
+
 static void out_of_memory_is_an_error_that_changes_nothing(void **state)
 {
     (void)state;
@@ -162,6 +185,7 @@ int main(void)
         cmocka_unit_test(cuts_back_what_was_appended_last),
         cmocka_unit_test(consumes_no_more_than_it_holds),
         cmocka_unit_test(a_reset_gives_a_large_allocation_back),
+        cmocka_unit_test(gives_away_what_it_holds),
         cmocka_unit_test(out_of_memory_is_an_error_that_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
