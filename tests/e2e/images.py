@@ -28,8 +28,8 @@ class custom_image:
                 (context / name).write_bytes(content)
                 (context / name).chmod(0o755)
             done = subprocess.run(
-                ["docker", "build", "--network", "none", "--tag", self.name,
-                 folder], timeout=300,
+                ["docker", "build", "--network", "none", "--force-rm", "--tag",
+                 self.name, folder], timeout=300,
                 env=dict(os.environ, DOCKER_BUILDKIT="0"), text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode != 0:
