@@ -15,6 +15,10 @@
  * its write(2) for the next cell, instead of eating the session's time. */
 #define DISCARD_MAX (1u << 20)
 
+/* Between two readings of what was left behind, while a cell runs: at most
+ * CELLAR_OUTPUT_PIPE_BYTES of each pipe, so 25 MB a second. */
+#define LEFT_US 10000u
+
 static uint8_t chunk[CELLAR_CHUNK_MAX];
 
 void cellar_output_init(struct cellar_output *output)
@@ -194,28 +198,7 @@ static bool has_waited(struct cellar_output *output,
     return now - output->stalled >= CELLAR_OUTPUT_STALL_US;
 }
 
-/* A host that has stopped loses the rest of this cell's output: nothing of it
- * may follow a gap. */
-void cellar_output_tick(struct cellar_output *output,
-                        const struct cellar_wire *wire, uint64_t now)
-{
-    if (output->stalled == 0)
-        return;
-    if (!blocked(output, wire)) {
-        output->stalled = 0;
-    } else if (has_waited(output, wire, now)) {
-        output->left = 0;
-        output->stalled = 0;
-    }
-}
-
-uint64_t cellar_output_due(const struct cellar_output *output)
-{
-    return output->stalled > 0 ? output->stalled + CELLAR_OUTPUT_STALL_US : 0;
-}
-
-/* ------------------------------------------------------------------ cells --
- */
+/* -------------------------------------------------- what was left behind - */
 
 /* False when the pipe has no writers any more. */
 static bool read_away(int fd)
@@ -234,6 +217,48 @@ static void read_left(struct cellar_output *output)
         if (!read_away(output->left_behind[i - 1]))
             drop_left(output, i - 1);
 }
+
+static void tick_left(struct cellar_output *output, uint64_t now)
+{
+    if (output->mode != CELLAR_OUTPUT_SENT || output->left_count == 0) {
+        output->left_due = 0;
+        return;
+    }
+    if (output->left_due > 0 && now >= output->left_due) {
+        read_left(output);
+        output->left_due = 0;
+    }
+    if (output->left_due == 0)
+        output->left_due = now + LEFT_US;
+}
+
+/* A host that has stopped loses the rest of this cell's output: nothing of it
+ * may follow a gap. */
+void cellar_output_tick(struct cellar_output *output,
+                        const struct cellar_wire *wire, uint64_t now)
+{
+    tick_left(output, now);
+    if (output->stalled == 0)
+        return;
+    if (!blocked(output, wire)) {
+        output->stalled = 0;
+    } else if (has_waited(output, wire, now)) {
+        output->left = 0;
+        output->stalled = 0;
+    }
+}
+
+uint64_t cellar_output_due(const struct cellar_output *output)
+{
+    uint64_t stall =
+        output->stalled > 0 ? output->stalled + CELLAR_OUTPUT_STALL_US : 0;
+    bool left_first =
+        output->left_due > 0 && (stall == 0 || output->left_due < stall);
+    return left_first ? output->left_due : stall;
+}
+
+/* ------------------------------------------------------------------ cells --
+ */
 
 void cellar_output_begin(struct cellar_output *output, uint64_t cell,
                          uint64_t max)

@@ -40,8 +40,9 @@ enum cellar_output_mode {
 };
 
 struct cellar_output {
-    int fds[2]; /* stdout's and stderr's read ends; -1: closed */
-    bool late;  /* something was written between two cells */
+    int fds[2];        /* stdout's and stderr's read ends; -1: closed */
+    bool late;         /* something was written between two cells */
+    uint64_t left_due; /* when they are read away next; 0: not */
     size_t left_count;
     int left_behind[CELLAR_OUTPUT_LEFT_MAX]; /* of earlier pipes, oldest first
                                               */
@@ -72,8 +73,8 @@ void cellar_output_begin(struct cellar_output *output, uint64_t cell,
                          uint64_t max);
 
 /* The cell's own pipes; takes them. The ones before stay open and are read
- * away at each cell's begin, so that a process left behind lives on, at worst
- * waiting in a write. */
+ * away now and then while cells run: a process left behind lives on, a pool
+ * that prints does not hang, and a flood takes little of the session's time. */
 void cellar_output_replace(struct cellar_output *output, int out, int err);
 
 /* The worker has said its last: what the pipes hold now is still the cell's.

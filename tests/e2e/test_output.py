@@ -218,7 +218,26 @@ class Capped(SessionTest):
 
 
 class Late(SessionTest):
-    """What a thread writes after its cell belongs to no later cell."""
+    """What threads and processes of a cell write belongs to no later cell."""
+
+    def test_a_process_left_behind_is_not_heard(self):
+        self.ok("import subprocess\n"
+                "p = subprocess.Popen('while :; do echo late; done',"
+                " shell=True)")
+        for n in range(3):
+            self.assertEqual("%d\n" % n, self.out("print(%d)" % n))
+        self.ok("p.kill()\np.wait()\nNone")
+
+    def test_a_pool_that_prints_much_goes_on(self):
+        self.ok("import multiprocessing\n"
+                "def square(x):\n"
+                "    print('x' * 100000, flush=True)\n"
+                "    return x * x\n"
+                "pool = multiprocessing.Pool(2)")
+        result = self.ok("pool.map(square, range(100))[99]")
+        self.assertEqual(("", {"text/plain": "9801"}),
+                         (result["stdout"], result["result"]))
+        self.ok("pool.terminate()")
 
     def test_late_output_is_in_no_later_cell(self):
         self.ok("import threading, time\n"
