@@ -4,7 +4,7 @@
  * needs: what the agent says next, what the user asks, how much time goes by.
  * Whatever comes: everybody who waits is told once, no more output is handed
  * out than the cap allows, each result is JSON, the container is removed, and
- * nothing is left on the loop.
+ * nothing is left on the loop or in the state directory.
  */
 #include <jansson.h>
 #include <stdint.h>
@@ -294,9 +294,15 @@ static void tidy(void)
     char path[64];
     snprintf(path, sizeof(path), "%s/owner", state_dir);
     unlink(path);
-    snprintf(path, sizeof(path), "%s/sessions", state_dir);
-    rmdir(path);
     rmdir(state_dir);
+}
+
+/* No session's directory is left; the supervisor makes the one of all anew. */
+static void check_state_dir(void)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "%s/sessions", state_dir);
+    must(rmdir(path) == 0);
 }
 
 static void open_supervisor(void)
@@ -378,6 +384,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
          run.resets == run.resets_told);
     must(!puppet.running && !puppet.attached && !puppet.bad_host);
     must(puppet.removes >= puppet.starts && fake_loop.handles == 0);
+    check_state_dir();
     puppet_done();
     return 0;
 }
