@@ -1,6 +1,8 @@
 #include "supervisor.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,6 +18,9 @@
 
 /* How long cellar_free() waits for unnamed sessions to be removed. */
 #define FREE_MS 20000
+
+/* What NULL stands for as a config. */
+static const struct cellar_config presets;
 
 struct cellar {
     struct cellar_loop *loop;
@@ -132,26 +137,40 @@ static char *find_state_dir(const char *given)
                   "/.local/state/cellar");
 }
 
-/* Beside the command in a build tree, or in the prefix it was installed to.
- * A program that embeds the library has neither; then it is where the library
- * was built to be. */
+/* The directory of the program, or shared library, that this code is in; false
+ * where it can't be told. */
+static bool own_directory(char *path, size_t size)
+{
+    Dl_info info = {0};
+    char real[PATH_MAX];
+    if (!dladdr(&presets, &info) || !info.dli_fname ||
+        !realpath(info.dli_fname, real))
+        return false;
+    char *slash = strrchr(real, '/');
+    if (!slash || (size_t)(slash - real) >= size)
+        return false;
+    memcpy(path, real, (size_t)(slash - real));
+    path[slash - real] = '\0';
+    return true;
+}
+
+/* From a build tree's root, bin/, lib/ or lib/TRIPLET/ of the prefix that it
+ * was installed to; else where it was configured to be. */
 static char *find_data_dir(const char *given)
 {
-    char exe[4096];
-    ssize_t len = readlink("/proc/self/exe", exe, sizeof exe - 32);
-    static const char *const places[] = {"/share/cellar", "/../share/cellar"};
+    static const char *const places[] = {"/share/cellar", "/../share/cellar",
+                                         "/../../share/cellar"};
+    char own[PATH_MAX];
     given = first_of(given, getenv("CELLAR_DATA_DIR"));
     if (given)
         return strdup(given);
-    exe[len > 0 ? len : 0] = '\0';
-    char *slash = strrchr(exe, '/');
-    for (size_t i = 0; slash && i < 2; i++) {
-        char probe[4096 + 64];
-        *slash = '\0';
-        (void)snprintf(probe, sizeof probe, "%s%s/container.json", exe,
+    bool known = own_directory(own, sizeof own);
+    for (size_t i = 0; known && i < sizeof places / sizeof places[0]; i++) {
+        char probe[PATH_MAX + 64];
+        (void)snprintf(probe, sizeof probe, "%s%s/container.json", own,
                        places[i]);
         if (access(probe, R_OK) == 0)
-            return joined(exe, places[i]);
+            return joined(own, places[i]);
     }
     return strdup(CELLAR_INSTALL_DATA_DIR);
 }
@@ -223,7 +242,6 @@ static const struct {
 enum cellar_code cellar_new(const struct cellar_config *config,
                             struct cellar **out, struct cellar_error *err)
 {
-    static const struct cellar_config presets;
     const char *name = config ? config->engine : NULL;
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++)
         if (!name || !strcmp(name, engines[i].name))
