@@ -81,12 +81,14 @@ static void finish(size_t i)
         PyErr_Clear();
 }
 
+/* The threads first: what one of them wrote between the flush and the note
+ * would stay in the sink, and be the next cell's. */
 void cellar_output_finish(void)
 {
+    cellar_stream_note_threads();
     for (size_t i = 0; i < STREAMS; i++)
         finish(i);
     (void)fflush(stdout);
-    cellar_stream_note_threads();
 }
 
 void cellar_output_begin(void)

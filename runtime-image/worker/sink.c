@@ -41,6 +41,14 @@ static struct cellar_sink sinks[SINKS] = {
     {.fd = STDERR_FILENO, .data = room[1]},
 };
 
+/* Of which cell the writes are; only told apart, never counted. */
+static unsigned turn;
+
+void cellar_sink_turn(void)
+{
+    turn++;
+}
+
 struct cellar_sink *cellar_sink_of(int fd)
 {
     return &sinks[fd - STDOUT_FILENO];
@@ -172,8 +180,9 @@ int cellar_sink_write(struct cellar_sink *sink, const char *data, size_t len,
                       size_t *done)
 {
     bool urgent = ends_line(data + *done, len - *done);
+    unsigned began = turn;
     hold(sink);
-    while (*done < len) {
+    while (*done < len && turn == began) {
         /* Lines of several threads shall not cut each other: what has no room
          * beside what is there waits until that is gone. */
         if (sink->end == 0 || len - *done <= ROOM_BYTES - sink->end) {

@@ -20,6 +20,10 @@ bool cellar_sink_init(void);
 /* The sink of fd 1 or 2; lives for ever. */
 struct cellar_sink *cellar_sink_of(int fd);
 
+/* From now on it is another cell's turn: of a write that has begun, and waits
+ * for its place, no more is taken. With the GIL, as all calls here. */
+void cellar_sink_turn(void);
+
 /* Takes what stands at data[*done] up to data[len], and says in *done how far
  * it got. 0, or an errno: after EINTR call it again when the signal has been
  * seen to; with any other the bytes are lost. */

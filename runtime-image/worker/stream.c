@@ -78,6 +78,7 @@ static bool has_threads(void)
 
 void cellar_stream_note_threads(void)
 {
+    cellar_sink_turn();
     forget_late();
     DIR *tasks = has_threads() ? opendir("/proc/self/task") : NULL;
     if (!tasks)
@@ -127,6 +128,8 @@ static bool put(struct cellar_sink *sink, PyObject *bytes)
     size_t len = (size_t)PyBytes_Size(bytes), done = 0;
     int failed = EINTR;
     while (failed == EINTR) {
+        if (is_late())
+            return true;
         failed = cellar_sink_write(sink, PyBytes_AsString(bytes), len, &done);
         if (!is_fine(failed))
             return false;
