@@ -1,6 +1,8 @@
 """Each limit of a session is real: the option is given, the limit is met
 inside, and the session goes on; or is over, and says why."""
 
+import json
+import re
 import time
 import unittest
 
@@ -205,6 +207,30 @@ class Lives(unittest.TestCase):
         self.assertLess(time.monotonic() - begin, 30)
         wait_for(lambda: self.gone(container))
         self.assertForgotten(live)
+
+
+# Each limit, by its option: the row of `doctor` that says whether the engine
+# enforces it; "" where Cellar does so itself, with any engine.
+ROWS = {"memory": "memory", "cpus": "cpu", "pids": "pids", "files": "ulimits",
+        "tmp-size": "tmpfs", "shm-size": "tmpfs", "tmp-files": "tmpfs",
+        "file-size": "", "output-limit": "", "queue": "", "timeout": "",
+        "grace": "", "lease": "", "lifetime": ""}
+
+
+class Doctor(unittest.TestCase):
+    def test_each_limit_of_the_help_is_known_here(self):
+        limits = re.findall(r"--([a-z-]+) (?:SIZE|CORES|N|TIME)\b",
+                            run("start", "--help").out)
+        self.assertEqual(set(ROWS), set(limits))
+
+    def test_what_the_engine_enforces_has_a_row(self):
+        rows = {row["name"]: row["result"]
+                for row in json.loads(run("doctor", "--json").out)}
+        for option, name in ROWS.items():
+            if name:
+                with self.subTest(limit=option):
+                    self.assertEqual("ok", rows[name])
+        self.assertEqual("ok", rows["swap"])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Running out: of memory, space, processes, the reader's patience. The limit
 holds, the ending says so, and nothing of it outlives a reset."""
 
+import json
 import tempfile
 import time
 import unittest
 
 import host
 from hostile import HostileTest, popen, run
-from cellar_test import result_of, session, wait_for
+from cellar_test import (Session, containers_left, result_of, session,
+                         wait_for)
 
 MIB = 1 << 20
 
@@ -336,6 +338,43 @@ class Floods(RunningOutTest):
             "a stopped reader", time.monotonic() - begin, peak / MIB))
         self.assertNotEqual(0, process.returncode)
         self.assertLess(peak, HOST_MEMORY_MAX)
+
+
+class Stops(RunningOutTest):
+    """A stop waits for no flood, whoever reads it or does not."""
+
+    def test_during_a_flood(self):
+        for name, code in (("lines", "while 1: print('x' * 999)"),
+                           ("subprocesses", Floods.FLOODS[
+                               "many subprocesses"])):
+            with self.subTest(flood=name):
+                live = Session("--memory", "128m", prefix="flood")
+                container = live.container()
+                with live.running(code) as process:
+                    time.sleep(0.5)
+                    begin = time.monotonic()
+                    done = live.stop()
+                    seconds = time.monotonic() - begin
+                    self.assertEqual(0, done.status, done.err)
+                    _, result = result_of(process)
+                print("  a stop amid %s took %.2f s" % (name, seconds))
+                self.assertLess(seconds, 5)  # a loaded machine's second
+                self.assertEqual("lost", result["status"])
+                self.assertTrue(result["reason"])
+                self.assertNotIn(container, containers_left())
+
+
+class Supervisor(unittest.TestCase):
+    """One supervisor, three sessions, two floods: `cellar bench hostile`."""
+
+    def test_its_memory_is_bounded_and_everybody_answered(self):
+        done = run("bench", "hostile", "--json", "--cells", "60")
+        self.assertEqual(0, done.status, done.err)
+        print("  " + done.out.strip())
+        told = json.loads(done.out)
+        self.assertEqual((60, 20), (told["rounds"], told["interrupts"]))
+        self.assertLess(told["peak_rss_bytes"], HOST_MEMORY_MAX)
+        self.assertGreater(told["beside"]["p50_us"], 0)
 
 
 class LeftFloods(RunningOutTest):
