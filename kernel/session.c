@@ -227,6 +227,13 @@ static bool ask_reason(struct cellar_session *s)
     return false;
 }
 
+static void remove_record(struct cellar_session *s)
+{
+    if (s->hold.dir_fd >= 0 && s->record.name[0])
+        cellar_record_remove(cellar_supervisor_state_dir(s->c), s->record.name,
+                             &s->hold);
+}
+
 /* Removes container and record, once. */
 static bool remove_all(struct cellar_session *s)
 {
@@ -234,9 +241,7 @@ static bool remove_all(struct cellar_session *s)
     if (!s->remove)
         return false;
     s->remove = false;
-    if (s->hold.dir_fd >= 0 && s->record.name[0])
-        cellar_record_remove(cellar_supervisor_state_dir(s->c), s->record.name,
-                             &s->hold);
+    remove_record(s);
     if (!s->record.container[0])
         return false;
     s->pending++;
@@ -415,6 +420,8 @@ void cellar_close(struct cellar_session *s)
     /* A named session must be free for the next process when this returns;
      * an unnamed one is waited for by cellar_free(). */
     cellar_control_free(CELLAR_TAKE(s->control));
+    if (s->remove) /* lost just now: its record goes while it is ours */
+        remove_record(s);
     cellar_hold_done(&s->hold);
 }
 
