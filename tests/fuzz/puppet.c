@@ -186,10 +186,19 @@ static bool say_all(void)
     return true;
 }
 
+/* A container that was removed has no stream. */
+static bool hang_up_removed(void)
+{
+    if (puppet.running || !puppet.attached || hung_up)
+        return false;
+    puppet_hang_up();
+    return true;
+}
+
 bool puppet_turn(void)
 {
     if (call_count == 0)
-        return say_all();
+        return say_all() || hang_up_removed();
     struct call call = calls[0];
     call_count--;
     memmove(calls, calls + 1, call_count * sizeof(calls[0]));
