@@ -15,8 +15,8 @@ static void on_started(void *user, const char *id, struct cellar_stream *stream,
                        const struct cellar_error *err);
 
 /* A container that was made and not started is nobody's after so long, when
- * it has no name to ask for; far over what a start may take. */
-#define CELLAR_STILLBORN_S 600
+ * it has no name to ask for: no start takes longer than CELLAR_START_MS. */
+#define CELLAR_STILLBORN_S 120
 
 /* ------------------------------------------------------------- start -- */
 

@@ -197,7 +197,9 @@ static void call_answer(void *user)
                                               .owner = fake.owner,
                                               .uid = 61001,
                                               .image = "i",
-                                              .state = "running"});
+                                              .created = fake.created,
+                                              .state = fake.state ? fake.state
+                                                                  : "running"});
     if (call->done)
         call->done(call->user, why);
     if (call->reason)

@@ -28,6 +28,8 @@ struct fake {
                        const struct cellar_message *msg);
     const char *listed; /* a session the engine lists as alive, or NULL */
     const char *owner;  /* whose it is */
+    const char *state;  /* and how it is; NULL: running */
+    uint64_t created;   /* when it was made, seconds since 1970 */
     enum cellar_code start_code; /* start fails so */
     uint64_t answer_ms;          /* how late the engine answers */
     int removes;

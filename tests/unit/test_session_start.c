@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -97,6 +98,45 @@ static void what_a_killed_start_left_is_removed(void **state)
     start_ok(f, "a");
     assert_int_equal(fake.removes, 1);
     assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+/* Starts "a" beside a container that was made and never ran, `age` seconds
+ * ago; how many containers that removed. */
+static int start_beside_stillborn(struct fixture *f, const char *name,
+                                  uint64_t age)
+{
+    fake.state = "created";
+    fake.listed = name;
+    fake.created = (uint64_t)time(NULL) - age;
+    start_ok(f, "a");
+    int removes = fake.removes;
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+    return removes;
+}
+
+static void what_never_ran_goes_with_any_start(void **state)
+{
+    assert_int_equal(start_beside_stillborn(*state, "b", 0), 1);
+}
+
+static void what_never_ran_and_has_no_name_goes_later(void **state)
+{
+    assert_int_equal(start_beside_stillborn(*state, "", 1000), 1);
+}
+
+static void what_has_no_name_and_may_yet_run_is_left_alone(void **state)
+{
+    assert_int_equal(start_beside_stillborn(*state, "", 1), 0);
+}
+
+static void what_somebody_is_starting_is_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    assert_int_equal(cellar_hold_take(f->state_dir, "b", &hold, &f->err),
+                     CELLAR_OK);
+    assert_int_equal(start_beside_stillborn(f, "b", 1000), 0);
+    cellar_hold_tidy(f->state_dir, "b", &hold);
 }
 
 static void a_namesake_of_another_owner_is_left_alone(void **state)
@@ -204,6 +244,10 @@ int main(void)
         T(a_mute_agent_meets_the_deadline),
         T(a_name_that_lives_is_taken),
         T(what_a_killed_start_left_is_removed),
+        T(what_never_ran_goes_with_any_start),
+        T(what_never_ran_and_has_no_name_goes_later),
+        T(what_has_no_name_and_may_yet_run_is_left_alone),
+        T(what_somebody_is_starting_is_left_alone),
         T(a_namesake_of_another_owner_is_left_alone),
         T(a_name_in_use_is_busy_and_says_by_whom),
         T(a_named_session_is_adopted_with_its_count),
