@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "proto/limits.h"
@@ -59,6 +60,12 @@ static void close_in_child(void)
     close(channel.fd);
 }
 
+/* fstat() itself would need a newer glibc than the oldest image has. */
+static bool identify(int fd, struct stat *file)
+{
+    return syscall(SYS_fstat, fd, file) == 0;
+}
+
 bool cellar_channel_init(int fd)
 {
     int type = 0;
@@ -71,8 +78,8 @@ bool cellar_channel_init(int fd)
         return false;
     channel.size = BUFFER_BYTES;
     channel.fd = fd;
-    if (fstat(STDOUT_FILENO, &channel.pipes[0]) < 0 ||
-        fstat(STDERR_FILENO, &channel.pipes[1]) < 0)
+    if (!identify(STDOUT_FILENO, &channel.pipes[0]) ||
+        !identify(STDERR_FILENO, &channel.pipes[1]))
         return false;
     return pthread_atfork(NULL, NULL, close_in_child) == 0;
 }
@@ -175,8 +182,8 @@ void cellar_channel_send(struct cellar_answer *answer)
 static void take_pipe(int from, int to, struct stat *ours)
 {
     struct stat now;
-    if (fstat(to, &now) == 0 && now.st_dev == ours->st_dev &&
-        now.st_ino == ours->st_ino && fstat(from, &now) == 0 &&
+    if (identify(to, &now) && now.st_dev == ours->st_dev &&
+        now.st_ino == ours->st_ino && identify(from, &now) &&
         dup2(from, to) == to)
         *ours = now;
     close(from);
