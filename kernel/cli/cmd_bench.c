@@ -159,15 +159,16 @@ const struct cellar_command cellar_command_bench = {
     .operands = "[cell|hostile]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Measure a cell beside the bare stream, or beside floods",
-    .details = "cell: the round trip of `x+=1` in a session, and of a bare "
-               "echo process in a\n"
-               "container of the same spec over the same kind of stream, in "
-               "turn in one run.\n"
-               "hostile: the round trip of `1+1` alone, and while two other "
-               "sessions of the same\n"
-               "supervisor flood; how soon an interrupt ends a flood; the "
-               "supervisor's memory.\n"
-               "Times drift; compare ratios.\n",
+    .text = "Measure a cell beside a bare stream, or amid floods",
+    .details =
+        "cell: the round trip of `x+=1` in a session, and of a bare echo "
+        "process in a\n"
+        "container of the same spec over the same kind of stream, in turn in "
+        "one run.\n"
+        "hostile: the round trip of `1+1` alone, and while two sessions of "
+        "the same\n"
+        "supervisor flood; how soon an interrupt ends a flood; the "
+        "supervisor's memory.\n"
+        "Times drift; compare ratios.\n",
     .run = run,
 };
