@@ -1,5 +1,5 @@
 #include <inttypes.h>
-#include <sys/resource.h>
+#include <stdio.h>
 
 #include "bench.h"
 #include "kernel/fail.h"
@@ -70,9 +70,9 @@ static void on_ended(void *user, struct cellar_result *result,
              result->status != CELLAR_STATUS_INTERRUPTED)
         cellar_fail(&flood->err, CELLAR_E_LOST, "the flood %s ended: %s",
                     flood->code, cellar_status_name(result->status));
-    else if (!flood->stopping)
-        (void)flood_run(flood, &flood->err);
     cellar_result_free(result);
+    if (flood->err.code == CELLAR_OK && !flood->stopping)
+        (void)flood_run(flood, &flood->err);
 }
 
 /* Runs the loop until the flood writes, or has ended. */
@@ -170,18 +170,31 @@ static struct cellar_bench_times times_of(struct cellar_samples *samples)
         .max_us = cellar_samples_percentile(samples, 100)};
 }
 
+/* Of this program alone: getrusage() would count what the parent had before
+ * its child became this. */
+static uint64_t peak_rss(void)
+{
+    char line[128];
+    uint64_t kib = 0;
+    FILE *file = fopen("/proc/self/status", "re");
+    while (file && kib == 0 && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmHWM: %" SCNu64, &kib) != 1)
+            kib = 0;
+    if (file)
+        (void)fclose(file);
+    return kib << 10;
+}
+
 static void summarize(struct bench *bench, uint64_t rounds,
                       struct cellar_bench_hostile *out)
 {
-    struct rusage usage = {0};
-    (void)getrusage(RUSAGE_SELF, &usage);
-    *out = (struct cellar_bench_hostile){
-        .rounds = rounds,
-        .interrupts = bench->interrupts.count,
-        .alone = times_of(&bench->alone),
-        .beside = times_of(&bench->beside),
-        .interrupt = times_of(&bench->interrupts),
-        .peak_rss_bytes = (uint64_t)usage.ru_maxrss << 10};
+    *out =
+        (struct cellar_bench_hostile){.rounds = rounds,
+                                      .interrupts = bench->interrupts.count,
+                                      .alone = times_of(&bench->alone),
+                                      .beside = times_of(&bench->beside),
+                                      .interrupt = times_of(&bench->interrupts),
+                                      .peak_rss_bytes = peak_rss()};
 }
 
 /* The first error is the one told. */
