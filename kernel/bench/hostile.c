@@ -1,5 +1,7 @@
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "bench.h"
 #include "kernel/fail.h"
@@ -174,12 +176,13 @@ static struct cellar_bench_times times_of(struct cellar_samples *samples)
  * its child became this. */
 static uint64_t peak_rss(void)
 {
+    static const char name[] = "VmHWM:";
     char line[128];
     uint64_t kib = 0;
     FILE *file = fopen("/proc/self/status", "re");
     while (file && kib == 0 && fgets(line, sizeof line, file))
-        if (sscanf(line, "VmHWM: %" SCNu64, &kib) != 1)
-            kib = 0;
+        if (!strncmp(line, name, sizeof name - 1))
+            kib = strtoull(line + sizeof name - 1, NULL, 10);
     if (file)
         (void)fclose(file);
     return kib << 10;
