@@ -53,12 +53,11 @@ class Cases(unittest.TestCase):
 
     def test_every_case_has_a_test(self):
         """But for commands that are not there."""
-        for number, what, held_by in rows():
-            with self.subTest(case=number, what=what):
-                missing = re.findall(r"no `cellar (\w+)`", held_by)
-                for command in missing:
-                    self.assertEqual(2, run(command, "--help").status)
-                self.assertTrue(missing or re.search(r"`\w+/\w+\.", held_by))
+        without = {number for number, _, held_by in rows()
+                   if not re.search(r"`\w+/\w+\.", held_by)}
+        self.assertEqual({"59"}, without)
+        for command in "put", "get":
+            self.assertEqual(2, run(command, "--help").status)
 
     def test_every_test_that_is_named_is_there(self):
         for path, name in references():
