@@ -45,14 +45,20 @@ class Killed(unittest.TestCase):
         told = self.bystander.exec("canary")
         self.assertEqual({"text/plain": "'alive'"}, told["result"])
 
-    def points(self, longest):
+    def points(self, *arguments):
+        """Random times up to a little more than such a command takes."""
+        begin = time.monotonic()
+        run(*arguments)
+        longest = (time.monotonic() - begin) * 1.2
         for _ in range(KILLS // 5):
             yield self.random.uniform(0, longest)
 
     def test_start(self):
         """The name is free again or the session is there; whatever container
         was half made is gone at the next start."""
-        for seconds in self.points(0.4):
+        first = unique("killed")
+        self.addCleanup(run, "stop", first)
+        for seconds in self.points("start", first):
             name = unique("killed")
             killed_after(seconds, "start", name)
             with self.subTest(seconds=seconds):
@@ -64,20 +70,29 @@ class Killed(unittest.TestCase):
                     done = run("exec", name, "1 + 1")
                 self.assertEqual((0, "2\n"), (done.status, done.out))
                 self.assertEqual(0, run("stop", name).status)
+        run("stop", first)
         self.assertNothingLeft()
 
     def test_an_unnamed_session(self):
-        for seconds in self.points(0.6):
-            killed_after(seconds, "run", "--lease", "10s", "-")
+        command = ("run", "--lease", "10s", "-")
+        for seconds in self.points(*command):
+            killed_after(seconds, *command)
         self.assertNothingLeft()
 
-    def assertNothingLeft(self):
-        """But the bystander: half made containers go with the next command
-        that starts one, unnamed sessions with their short lease."""
+    def nothing_left(self):
+        """But the bystander. Half made containers go with the next command
+        that starts one; without a name, two minutes later."""
+        if cellar_test.containers_left() == [self.bystander.container()]:
+            return True
+        time.sleep(4)
         with session(prefix="after"):
             pass
-        bystander = self.bystander.container()
-        wait_for(lambda: cellar_test.containers_left() == [bystander], 60)
+        return cellar_test.containers_left() == [self.bystander.container()]
+
+    def assertNothingLeft(self):
+        begin = time.monotonic()
+        wait_for(self.nothing_left, 180)
+        print("  nothing was left after %.0f s" % (time.monotonic() - begin))
         names = [s["name"] for s in json.loads(run("ps", "--json").out)]
         self.assertEqual([self.bystander.name], names)
 
@@ -86,7 +101,7 @@ class Killed(unittest.TestCase):
         with session(prefix="killed") as live:
             live.exec("n = 0")
             count = 0
-            for seconds in self.points(0.05):
+            for seconds in self.points("exec", live.name, "n"):
                 killed_after(seconds, "exec", live.name, "n += 1")
                 with self.subTest(seconds=seconds):
                     told = live.exec("n")
@@ -101,9 +116,10 @@ class Killed(unittest.TestCase):
         """In the middle of much of it: frames are half read."""
         with session(prefix="killed") as live:
             live.exec("n = 0")
-            for seconds in self.points(0.3):
-                killed_after(seconds, "exec", live.name,
-                             "n += 1\nfor i in range(50000): print(i)")
+            command = ("exec", live.name,
+                       "n += 1\nfor i in range(50000): print(i)")
+            for seconds in self.points(*command):
+                killed_after(seconds, *command)
                 with self.subTest(seconds=seconds):
                     told = live.exec("print('own')")
                     self.assertEqual(("ok", "own\n"),
@@ -111,7 +127,7 @@ class Killed(unittest.TestCase):
 
     def test_reset(self):
         with session(prefix="killed") as live:
-            for seconds in self.points(0.05):
+            for seconds in self.points("reset", live.name):
                 live.exec("n = 1")
                 killed_after(seconds, "reset", live.name)
                 with self.subTest(seconds=seconds):
@@ -119,7 +135,7 @@ class Killed(unittest.TestCase):
                         {"text/plain": "False"}, {"text/plain": "True"}))
 
     def test_stop(self):
-        for seconds in self.points(0.15):
+        for seconds in self.points("stop", Session(prefix="killed").name):
             live = Session(prefix="killed")
             killed_after(seconds, "stop", live.name)
             with self.subTest(seconds=seconds):
