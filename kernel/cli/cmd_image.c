@@ -2,7 +2,7 @@
 
 #include "command.h"
 #include "kernel/fail.h"
-#include "kernel/image.h"
+#include "kernel/image/build.h"
 #include "table.h"
 
 static const struct cellar_column columns[] = {{"image", NULL},

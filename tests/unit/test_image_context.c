@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "kernel/image_context.h"
+#include "kernel/image/context.h"
 
 /* A ustar header: name, mode, uid, gid, size, mtime, ..., type. */
 struct ustar {

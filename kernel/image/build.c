@@ -1,13 +1,13 @@
-#include "image.h"
+#include "build.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "fail.h"
-#include "image_base.h"
-#include "image_context.h"
-#include "supervisor.h"
+#include "base.h"
+#include "context.h"
+#include "kernel/fail.h"
+#include "kernel/supervisor.h"
 
 #define BASE_PULLED "debian:12-slim"
 #define BASE_MADE   "cellar-base:bookworm"

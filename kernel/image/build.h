@@ -11,13 +11,13 @@
  *   3. cellar-base:bookworm, made here from Debian's packages by mmdebstrap.
  * The same Dockerfile runs on each.
  */
-#ifndef CELLAR_KERNEL_IMAGE_H
-#define CELLAR_KERNEL_IMAGE_H
+#ifndef CELLAR_IMAGE_BUILD_H
+#define CELLAR_IMAGE_BUILD_H
 
 #include <stddef.h>
 
 #include "cellar/cellar.h"
-#include "engine/engine.h"
+#include "kernel/engine/engine.h"
 
 /* All borrowed for the call. */
 struct cellar_image_request {

@@ -2,10 +2,10 @@
  * A base for the runtime image where none can be pulled: a minimal Debian 12
  * made by mmdebstrap from Debian's packages.
  */
-#ifndef CELLAR_KERNEL_IMAGE_BASE_H
-#define CELLAR_KERNEL_IMAGE_BASE_H
+#ifndef CELLAR_IMAGE_BASE_H
+#define CELLAR_IMAGE_BASE_H
 
-#include "engine/engine.h"
+#include "kernel/engine/engine.h"
 
 /* Runs mmdebstrap on the loop until it ends (half a minute as a rule, 20
  * minutes at most) and gives its root file system as a tar in an unlinked

@@ -2,8 +2,8 @@
  * What the engine builds the runtime image from: a tar. The one file that
  * knows libarchive.
  */
-#ifndef CELLAR_KERNEL_IMAGE_CONTEXT_H
-#define CELLAR_KERNEL_IMAGE_CONTEXT_H
+#ifndef CELLAR_IMAGE_CONTEXT_H
+#define CELLAR_IMAGE_CONTEXT_H
 
 #include "cellar/error.h"
 

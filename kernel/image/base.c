@@ -1,4 +1,4 @@
-#include "image_base.h"
+#include "base.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fail.h"
+#include "kernel/fail.h"
 
 enum { DEADLINE_MS = 20 * 60 * 1000, MERCY_MS = 10 * 1000 };
 

@@ -1,4 +1,4 @@
-#include "image_context.h"
+#include "context.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fail.h"
-#include "image_base.h"
+#include "base.h"
+#include "kernel/fail.h"
 
 /* Any fixed time will do. */
 #define FIXED_TIME 1000000000
