@@ -95,6 +95,8 @@ struct cellar_session {
     struct cellar_control *control;
     struct cellar_channel channel;
     uint64_t generation;
+    uint64_t
+        landlock_abi; /* that confines the worker; 0: the kernel has none */
     struct cellar_timer *turn;
     struct cellar_timer *deadline;
     struct cellar_timer *keepalive;

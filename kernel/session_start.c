@@ -222,28 +222,35 @@ static enum cellar_code begin_start(struct cellar_session *s,
     return code;
 }
 
+/* Remembers who waits for the session; or, when its beginning failed, lets go
+ * of it. Returns `code`. */
+static enum cellar_code begun(struct cellar_session *s, enum cellar_code code,
+                              cellar_session_fn *done, void *user)
+{
+    if (code == CELLAR_OK) {
+        s->opened = (struct cellar_waiter){done, user};
+    } else {
+        s->phase = CELLAR_PHASE_CLOSING;
+        cellar_session_kick(s);
+    }
+    return code;
+}
+
 enum cellar_code cellar_start_async(struct cellar *c,
                                     const struct cellar_spec *spec,
                                     cellar_session_fn *done, void *user,
                                     struct cellar_error *err)
 {
     enum cellar_code code = cellar_spec_check(spec, err);
-    struct cellar_session *s = NULL;
-    if (code == CELLAR_OK) {
-        s = cellar_session_new(c, err);
-        code = s ? CELLAR_OK : CELLAR_E_NOMEM;
-    }
-    if (code == CELLAR_OK)
-        code = cellar_spec_copy(spec, &s->spec, err);
+    if (code != CELLAR_OK)
+        return code;
+    struct cellar_session *s = cellar_session_new(c, err);
+    if (!s)
+        return CELLAR_E_NOMEM;
+    code = cellar_spec_copy(spec, &s->spec, err);
     if (code == CELLAR_OK)
         code = begin_start(s, err);
-    if (code == CELLAR_OK)
-        s->opened = (struct cellar_waiter){done, user};
-    else if (s) {
-        s->phase = CELLAR_PHASE_CLOSING;
-        cellar_session_kick(s);
-    }
-    return code;
+    return begun(s, code, done, user);
 }
 
 /* ------------------------------------------------------------- adopt -- */
@@ -283,20 +290,12 @@ enum cellar_code cellar_adopt_async(struct cellar *c, const char *name,
                                     struct cellar_error *err)
 {
     enum cellar_code code = cellar_name_check(name, err);
-    struct cellar_session *s = NULL;
-    if (code == CELLAR_OK) {
-        s = cellar_session_new(c, err);
-        code = s ? CELLAR_OK : CELLAR_E_NOMEM;
-    }
-    if (code == CELLAR_OK)
-        code = begin_adopt(s, name, err);
-    if (code == CELLAR_OK)
-        s->opened = (struct cellar_waiter){done, user};
-    else if (s) {
-        s->phase = CELLAR_PHASE_CLOSING;
-        cellar_session_kick(s);
-    }
-    return code;
+    if (code != CELLAR_OK)
+        return code;
+    struct cellar_session *s = cellar_session_new(c, err);
+    if (!s)
+        return CELLAR_E_NOMEM;
+    return begun(s, begin_adopt(s, name, err), done, user);
 }
 
 /* ---------------------------------------- from the engine to the agent -- */
@@ -402,6 +401,7 @@ void cellar_session_on_ready(struct cellar_session *s,
 {
     bool anew = ready->generation > s->generation;
     s->generation = ready->generation;
+    s->landlock_abi = ready->landlock_abi;
     (void)snprintf(s->record.python, sizeof s->record.python, "%.*s",
                    (int)ready->python.len, (const char *)ready->python.data);
     if (s->phase == CELLAR_PHASE_BOOTING) {
@@ -423,6 +423,7 @@ void cellar_session_on_fault(struct cellar_session *s,
 {
     bool image = fault->code <= CELLAR_FAULT_EXTENSION;
     s->words_len = 0;
+    s->diagnosed = true; /* by the agent: it lives, and has told why */
     cellar_session_fail(s, false, image ? CELLAR_E_IMAGE : CELLAR_E_LOST,
                         "image %s: %.*s", s->record.image,
                         (int)(fault->text.len < 300 ? fault->text.len : 300),

@@ -1,5 +1,9 @@
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "command.h"
 #include "kernel/fail.h"
+#include "kernel/session.h"
 #include "kernel/supervisor.h"
 #include "table.h"
 
@@ -46,6 +50,59 @@ static void checked(void *user, const struct cellar_error *err)
     visit->front->err = err ? *err : (struct cellar_error){0};
 }
 
+static void tell_landlock(struct visit *visit)
+{
+    uint64_t abi = visit->front->session->landlock_abi;
+    char text[96];
+    (void)snprintf(text, sizeof text,
+                   "Landlock, version %" PRIu64
+                   ", keeps the worker from writing outside /tmp and /dev/shm",
+                   abi);
+    if (abi > 0)
+        add_row(visit, &(struct cellar_check_row){.name = "landlock",
+                                                  .result = CELLAR_CHECK_OK,
+                                                  .text = text});
+    else
+        add_row(visit,
+                &(struct cellar_check_row){
+                    .name = "landlock",
+                    .result = CELLAR_CHECK_WARN,
+                    .text = "the kernel has no Landlock: under memory pressure "
+                            "a hostile worker may have the agent killed in its "
+                            "place, which ends its session",
+                    .cure = "run a Linux from 5.13 on, with landlock among its "
+                            "security modules (lsm=)"});
+}
+
+/* The proof of it all: a session, from the image to its Python. */
+static void try_session(struct visit *visit)
+{
+    struct cellar_front *front = visit->front;
+    struct cellar_spec spec = front->options.spec;
+    char text[96];
+    spec.name = NULL;
+    if (cellar_front_start(front, &spec) != CELLAR_OK) {
+        struct cellar_error err = front->err;
+        front->err = (struct cellar_error){0};
+        add_row(visit, &(struct cellar_check_row){.name = "session",
+                                                  .result = CELLAR_CHECK_FAIL,
+                                                  .text = err.msg});
+        return;
+    }
+    (void)snprintf(text, sizeof text, "a session starts, and runs Python %s",
+                   cellar_session_python(front->session));
+    add_row(visit, &(struct cellar_check_row){.name = "session",
+                                              .result = CELLAR_CHECK_OK,
+                                              .text = text});
+    tell_landlock(visit);
+    add_row(visit, &(struct cellar_check_row){
+                       .name = "own_limits",
+                       .result = CELLAR_CHECK_OK,
+                       .text = "timeout, grace, output-limit, queue, "
+                               "file-size, lease and lifetime are Cellar's "
+                               "own, with any engine"});
+}
+
 static enum cellar_code check(struct visit *visit)
 {
     struct cellar_front *front = visit->front;
@@ -61,6 +118,8 @@ static enum cellar_code check(struct visit *visit)
         return code;
     while (!visit->done)
         cellar_dispatch(front->c, -1);
+    if (front->err.code == CELLAR_OK && !visit->failed)
+        try_session(visit);
     return front->err.code;
 }
 
@@ -111,10 +170,10 @@ const struct cellar_command cellar_command_doctor = {
     .operands_min = 0,
     .operands_max = 0,
     .text = "Say what works here, what does not, and the cure",
-    .details = "Looks at the engine, the image, and each protection. Exit "
-               "status 3 when a check\n"
-               "failed. With --json a list of objects: name, result (ok, "
-               "warn, fail), text,\n"
-               "cure (or null).\n",
+    .details = "Looks at the engine, the image, and each protection, and "
+               "starts a session.\n"
+               "Exit status 3 when a check failed. With --json a list of "
+               "objects: name,\n"
+               "result (ok, warn, fail), text, cure (or null).\n",
     .run = run,
 };

@@ -186,9 +186,24 @@ static const struct {
     {CELLAR_BOOT_SANDBOX, CELLAR_FAULT_SANDBOX},
 };
 
+/* A Python 2 does not get as far as telling its version. */
+static bool knows_no_isolation(int status, struct cellar_bytes words)
+{
+    static const char complaint[] = "Unknown option: -I";
+    return WIFEXITED(status) && WEXITSTATUS(status) == 2 &&
+           memmem(words.data, words.len, complaint, sizeof(complaint) - 1);
+}
+
 static void fault_of_boot(struct cellar_agent *agent, int status)
 {
     struct cellar_bytes words = cellar_output_tail(&agent->output);
+    if (knows_no_isolation(status, words)) {
+        fault(agent, CELLAR_FAULT_OLD_PYTHON,
+              "the image's python3 is a Python 2; Cellar needs CPython 3.8 or "
+              "later",
+              (struct cellar_bytes){0});
+        return;
+    }
     for (size_t i = 0; i < sizeof(boot_faults) / sizeof(boot_faults[0]); i++)
         if (WIFEXITED(status) && WEXITSTATUS(status) == boot_faults[i].status) {
             fault(agent, boot_faults[i].fault, "", words);
