@@ -1,5 +1,6 @@
 /* What a stranger does to the bytes between two links, in both directions:
  * nothing that was touched is ever taken. */
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -400,6 +401,7 @@ static enum cellar_code feed_in_pieces(struct cellar_link *to,
 static void tamper_many_times(struct cellar_link *from, struct cellar_link *to)
 {
     size_t refused = 0;
+    size_t settled = 0; /* bytes allocated, once everything has been met */
     wire_seed();
     for (size_t round = 0; round < 10000; round++) {
         struct stream sent;
@@ -418,6 +420,8 @@ static void tamper_many_times(struct cellar_link *from, struct cellar_link *to)
         size_t whole = untouched(&sent, &stream);
         assert_int_equal(taken, whole);
         /* refused, or the rest of a frame is still waited for */
+        if (round == 1000)
+            settled = mallinfo2().uordblks;
         if (code != CELLAR_E_AGAIN)
             refused++;
         else
@@ -426,6 +430,7 @@ static void tamper_many_times(struct cellar_link *from, struct cellar_link *to)
                         stream.len == sent.ends[whole]);
     }
     assert_true(refused > 5000);
+    assert_true(mallinfo2().uordblks <= settled + (64u << 10));
 }
 
 static void no_tampering_towards_the_agent_is_accepted(void **state)
