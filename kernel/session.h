@@ -34,8 +34,8 @@
 /* What the agent said on its stderr last, kept for a diagnosis. */
 #define CELLAR_LAST_WORDS_MAX 1024
 
-/* Deadlines of the host. A start includes the engine's own work (facts: 160
- * ms; a cold, busy machine has taken 20 s). The slack is what an agent may be
+/* Deadlines of the host. A start includes the engine's own work (0.2 s as a
+ * rule; a cold, busy machine has taken 20). The slack is what an agent may be
  * late with an ending it has promised. */
 #define CELLAR_START_MS 90000
 #define CELLAR_ADOPT_MS 15000

@@ -58,8 +58,8 @@ static enum cellar_code greet(struct cellar_session *s, bool first,
                               struct cellar_error *err)
 {
     const struct cellar_record *r = &s->record;
-    /* One process fewer than the container's limit is left for the agent to
-     * fork with (facts.md: 40 of 40 against 1 of 40). */
+    /* The worker's limit is below the container's, so that the agent can still
+     * start the next worker when a fork bomb has used up what there is. */
     struct cellar_msg_hello hello = {.lease_ms = r->lease_ms,
                                      .life_ms = life_left(r),
                                      .grace_ms = r->grace_ms,
