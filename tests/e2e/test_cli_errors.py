@@ -28,9 +28,11 @@ while True:
 
 STUBBORN = """
 import time
-print('running', flush=True)
+words = ['running']
 while True:
     try:
+        while words:
+            print(words.pop(), flush=True)
         time.sleep(1)
     except KeyboardInterrupt:
         print('no', flush=True)
