@@ -30,8 +30,11 @@ class Engine:
         with open(os.path.join(self.folder, "daemon.json"), "w",
                   encoding="ascii") as file:
             file.write("{}")
+        # In a network of its own: a dockerd that is to have no bridge removes
+        # docker0, which is that of the machine's engine.
         self.command = [
-            "dockerd", "--config-file", self.folder + "/daemon.json",
+            "unshare", "--net", "dockerd",
+            "--config-file", self.folder + "/daemon.json",
             "--data-root", self.folder + "/data",
             "--exec-root", self.folder + "/exec",
             "--pidfile", self.folder + "/pid", "--host", self.host,
