@@ -61,6 +61,17 @@ struct cellar_config {
                               CELLAR_DATA_DIR, else where it was installed */
     void (*log)(void *user, const char *line); /* what --verbose shows */
     void *log_user;
+    /* What a user should know at once, in a line: the journal can't be
+     * written, the engine is away. NULL: nobody is told. */
+    void (*warn)(void *user, const char *line);
+    void *warn_user;
+    /* A cell that an earlier process began, and nobody was told of, has
+     * ended: in a session that this one adopted. Each once, from
+     * cellar_dispatch() or a waiting call; takes the result. NULL: it waits
+     * for the next process that asks. */
+    void (*unattended)(void *user, struct cellar_session *s,
+                       struct cellar_result *result);
+    void *unattended_user;
 };
 
 /* Opens a supervisor. `config` may be NULL. Asks nothing of the engine yet.
@@ -130,8 +141,8 @@ cellar_start(struct cellar *c, const struct cellar_spec *spec,
              struct cellar_session **out, struct cellar_error *err);
 
 /* Adopts the live session `name`: takes its lock, attaches, shakes hands.
- * E_NOT_FOUND; E_BUSY (says who has it); E_LOST its container is gone (its
- * record is removed). */
+ * E_NOT_FOUND; E_BUSY (says who has it, since when); E_LOST its container is
+ * gone (its record is removed, its history stays). */
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_adopt(struct cellar *c, const char *name, struct cellar_session **out,
              struct cellar_error *err);
@@ -269,11 +280,18 @@ struct cellar_info {
     const char *container; /* id */
     const char *image;
     const char *engine;
-    const char *state; /* "idle", "busy", "lost", or the engine's word */
-    uint64_t created;  /* seconds since 1970 */
-    uint64_t cells;    /* run so far, as far as recorded */
-    uint64_t holder;   /* pid of the process that has it, or 0 */
+    const char *state;     /* "idle", "busy" (a cell runs), "lost", or the
+                              engine's word: "paused", "exited", ... */
+    uint64_t created;      /* seconds since 1970 */
+    uint64_t cells;        /* run so far, as far as recorded */
+    uint64_t holder;       /* pid of the process that has it, or 0 */
+    uint64_t idle_ms;      /* since its last cell ended, or since its start; 0
+                              while busy; CELLAR_UNKNOWN */
+    uint64_t memory_bytes; /* in use in the container; CELLAR_UNKNOWN */
 };
+
+/* Where a figure can't be had. */
+#define CELLAR_UNKNOWN UINT64_MAX
 
 typedef void cellar_info_fn(void *user, const struct cellar_info *info);
 
@@ -283,6 +301,26 @@ CELLAR_API CELLAR_CHECK enum cellar_code cellar_list(struct cellar *c,
                                                      cellar_info_fn *each,
                                                      void *user,
                                                      struct cellar_error *err);
+
+/* What a session uses now. */
+struct cellar_stats {
+    const char *state;     /* as in struct cellar_info; static or lent until
+                              the next call of cellar_stats_name() */
+    uint64_t taken_us;     /* when, on a clock that only goes forward */
+    uint64_t cpu_us;       /* used since the start */
+    uint64_t memory_bytes; /* as in struct cellar_info */
+    uint64_t memory_limit_bytes;
+    uint64_t pids; /* processes and threads, the agent counted */
+    uint64_t pids_limit;
+    uint64_t output_bytes; /* of all cells so far, dropped ones counted;
+                              CELLAR_UNKNOWN without a journal */
+    uint64_t cells;
+};
+
+/* Measures the session `name`, whoever has it. E_NOT_FOUND; E_LOST. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_stats_name(struct cellar *c, const char *name,
+                  struct cellar_stats *stats, struct cellar_error *err);
 
 /* By name, from outside, also while another process has the session:
  * interrupt and reset go through that process, stop through the engine. */

@@ -24,7 +24,10 @@
 #define CELLAR_LABEL_SESSION "io.cellar.session" /* the name; "" if unnamed */
 #define CELLAR_LABEL_OWNER   "io.cellar.owner"   /* the state directory's id */
 #define CELLAR_LABEL_UID     "io.cellar.uid"
-#define CELLAR_LABEL_VERSION "io.cellar.version"
+/* The process that started it, by the id of its file in the state directory:
+ * reaper.h. */
+#define CELLAR_LABEL_SUPERVISOR "io.cellar.supervisor"
+#define CELLAR_LABEL_VERSION    "io.cellar.version"
 
 struct cellar_engine;
 struct cellar_stream; /* the container's stdin and stdout, seen from here */
@@ -43,6 +46,7 @@ struct cellar_stream_events {
 struct cellar_launch {
     const struct cellar_spec *spec; /* checked already */
     const char *owner;
+    const char *supervisor;
     uint32_t uid;            /* of the container's processes; and gid */
     const char *entrypoint;  /* NULL: the agent; the bench's bare echo */
     const uint8_t *greeting; /* written before the container starts, so
@@ -62,6 +66,7 @@ struct cellar_container {
     const char *id;
     const char *session; /* labels */
     const char *owner;
+    const char *supervisor;
     uint32_t uid;
     const char *image;
     const char *state; /* "running", "paused", "exited", ... */
@@ -70,8 +75,30 @@ struct cellar_container {
 typedef void cellar_engine_each_fn(void *user,
                                    const struct cellar_container *container);
 
-/* Why a container is gone or silent, in a line a user can read. */
-typedef void cellar_engine_reason_fn(void *user, const char *reason, bool oom);
+/* What became of a container. */
+enum cellar_vital {
+    CELLAR_VITAL_GONE,   /* it ended, or was removed: for good */
+    CELLAR_VITAL_ALIVE,  /* it runs: attach again */
+    CELLAR_VITAL_PAUSED, /* it lives, and does nothing until it is woken */
+    CELLAR_VITAL_UNKNOWN /* the engine didn't say: ask again */
+};
+
+/* And why, in a line a user can read. */
+typedef void cellar_engine_reason_fn(void *user, enum cellar_vital vital,
+                                     const char *reason);
+
+/* What a container uses. */
+struct cellar_usage {
+    uint64_t cpu_us;       /* since its start */
+    uint64_t memory_bytes; /* without what the kernel could drop at once */
+    uint64_t memory_limit_bytes;
+    uint64_t pids;
+    uint64_t pids_limit;
+};
+/* `usage` NULL: it failed, `err` says why; E_LOST: it does not run. */
+typedef void cellar_engine_usage_fn(void *user,
+                                    const struct cellar_usage *usage,
+                                    const struct cellar_error *err);
 
 /* One row of `cellar doctor`. */
 enum cellar_check { CELLAR_CHECK_OK, CELLAR_CHECK_WARN, CELLAR_CHECK_FAIL };
@@ -114,6 +141,9 @@ struct cellar_engine_ops {
     enum cellar_code (*diagnose)(struct cellar_engine *engine, const char *id,
                                  cellar_engine_reason_fn *done, void *user,
                                  struct cellar_error *err);
+    enum cellar_code (*usage)(struct cellar_engine *engine, const char *id,
+                              cellar_engine_usage_fn *done, void *user,
+                              struct cellar_error *err);
     /* Everything `doctor` says of the engine and `image`. `done` with an
      * error only when checking itself failed. */
     enum cellar_code (*check)(struct cellar_engine *engine, const char *image,
