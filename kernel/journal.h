@@ -78,10 +78,12 @@ enum cellar_code cellar_journal_reset(struct cellar_journal *journal,
                                       uint64_t session,
                                       struct cellar_error *err);
 
-/* A cell, before it is sent. One that is there already stays as it is. */
+/* A cell, before it is sent. One that is there already stays as it is, but for
+ * code that was missing. */
 enum cellar_code cellar_journal_begin(struct cellar_journal *journal,
                                       uint64_t session, uint64_t cell,
                                       const char *code, size_t code_len,
+                                      uint64_t timeout_ms,
                                       struct cellar_error *err);
 
 /* How far a running cell's output is stored. Zero at its begin. */
@@ -112,7 +114,8 @@ enum cellar_code cellar_journal_end(struct cellar_journal *journal,
                                     struct cellar_error *err);
 
 /* Brings the stored output of a running cell back into `collect`, which is
- * empty, and sets `mark`. Nothing stored is fine. */
+ * empty, and sets `mark`; and the cell's timeout into collect->limits. Nothing
+ * stored is fine. */
 enum cellar_code cellar_journal_resume(struct cellar_journal *journal,
                                        uint64_t session, uint64_t cell,
                                        struct cellar_collect *collect,
