@@ -259,7 +259,8 @@ static const struct {
 #field, offsetof(struct cellar_record, field),                         \
             sizeof((struct cellar_record *)NULL)->field                        \
     }
-    TEXT(name), TEXT(engine), TEXT(container), TEXT(image), TEXT(python),
+    TEXT(name),  TEXT(engine), TEXT(container),
+    TEXT(image), TEXT(python), TEXT(lost),
 #undef TEXT
 };
 

@@ -27,6 +27,7 @@ struct cellar_record {
     char container[CELLAR_CONTAINER_ID_MAX + 1];
     char image[256];
     char python[32];
+    char lost[256]; /* why its container is gone; "" while it lives */
     uint8_t key[CELLAR_KEY_BYTES];
     uint64_t uid;
     uint64_t created;   /* seconds since 1970 */
