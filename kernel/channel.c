@@ -9,7 +9,8 @@ void cellar_channel_init(struct cellar_channel *channel,
                          const uint8_t key[CELLAR_KEY_BYTES],
                          uint64_t delivered)
 {
-    *channel = (struct cellar_channel){.delivered = delivered, .fresh = true};
+    *channel = (struct cellar_channel){
+        .delivered = delivered, .settled = delivered, .fresh = true};
     cellar_link_init(&channel->link, CELLAR_ROLE_HOST, key);
     cellar_buf_init(&channel->out, 2 * CELLAR_PAYLOAD_MAX);
 }
@@ -21,15 +22,30 @@ void cellar_channel_done(struct cellar_channel *channel)
     cellar_buf_done(&channel->out);
 }
 
+void cellar_channel_detach(struct cellar_channel *channel)
+{
+    cellar_stream_close(CELLAR_TAKE(channel->stream));
+    cellar_buf_reset(&channel->out);
+}
+
+void cellar_channel_settle(struct cellar_channel *channel)
+{
+    channel->settled = channel->delivered;
+}
+
+bool cellar_channel_owes(const struct cellar_channel *channel)
+{
+    return channel->unacked >= CELLAR_CHANNEL_ACK_BYTES;
+}
+
 enum cellar_code cellar_channel_greet(struct cellar_channel *channel,
                                       bool first,
                                       const struct cellar_msg_hello *hello,
                                       struct cellar_error *err)
 {
     uint8_t nonce[CELLAR_NONCE_BYTES];
-    struct cellar_message msg = {.type = CELLAR_MSG_HELLO,
-                                 .mark = channel->delivered,
-                                 .u.hello = *hello};
+    struct cellar_message msg = {
+        .type = CELLAR_MSG_HELLO, .mark = channel->settled, .u.hello = *hello};
     randombytes_buf(nonce, sizeof nonce);
     channel->fresh = true;
     enum cellar_code code =
@@ -67,7 +83,7 @@ enum cellar_code cellar_channel_send(struct cellar_channel *channel,
 {
     if (!channel->stream)
         return cellar_fail(err, CELLAR_E_LOST, "the container is not attached");
-    msg->mark = channel->delivered;
+    msg->mark = channel->settled;
     enum cellar_code code =
         cellar_link_send(&channel->link, msg, &channel->out);
     if (code != CELLAR_OK)
@@ -149,8 +165,5 @@ cellar_channel_feed(struct cellar_channel *channel, const uint8_t *data,
         if (used == 0 && !stopped)
             return cellar_fail(err, CELLAR_E_PROTO, "the link takes no bytes");
     }
-    if (stopped || channel->unacked < CELLAR_CHANNEL_ACK_BYTES)
-        return CELLAR_OK;
-    struct cellar_message ping = {.type = CELLAR_MSG_PING};
-    return cellar_channel_send(channel, &ping, err);
+    return CELLAR_OK;
 }

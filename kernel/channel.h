@@ -1,7 +1,7 @@
 /*
  * A channel: the wire to one session's agent, on an engine's stream. It joins
  * the link (frames, keys, handshake) with deliveries: what comes in is given
- * on once and in order, what was taken is acknowledged.
+ * on once and in order, what was settled is acknowledged.
  */
 #ifndef CELLAR_KERNEL_CHANNEL_H
 #define CELLAR_KERNEL_CHANNEL_H
@@ -20,12 +20,14 @@ struct cellar_channel {
     struct cellar_buf out;        /* frames on their way to the stream */
     struct cellar_stream *stream; /* owned; NULL: not connected */
     uint64_t delivered;           /* the last delivery given on */
-    uint64_t unacked;             /* bytes taken since a mark was sent */
-    bool fresh; /* nothing came in this epoch yet: deliveries may begin
-                   anywhere above `delivered` */
+    uint64_t settled; /* the last one that may be acknowledged: the agent
+                         forgets it; <= delivered */
+    uint64_t unacked; /* bytes given on since a mark was sent */
+    bool fresh;       /* nothing came in this epoch yet: deliveries may begin
+                         anywhere above `delivered` */
 };
 
-/* `delivered`: the last delivery an earlier holder took; 0 at the start. */
+/* `delivered`: the last delivery an earlier holder settled; 0 at the start. */
 void cellar_channel_init(struct cellar_channel *channel,
                          const uint8_t key[CELLAR_KEY_BYTES],
                          uint64_t delivered);
@@ -40,13 +42,24 @@ enum cellar_code cellar_channel_greet(struct cellar_channel *channel,
                                       const struct cellar_msg_hello *hello,
                                       struct cellar_error *err);
 
+/* Closes the stream: the same agent can be greeted again on another one. */
+void cellar_channel_detach(struct cellar_channel *channel);
+
 /* Takes the stream; writes what stands in `out`. */
 enum cellar_code cellar_channel_bind(struct cellar_channel *channel,
                                      struct cellar_stream *stream,
                                      struct cellar_error *err);
 
-/* Signs and writes. Fills msg->mark. Fails when there is no stream or the
- * epoch is over. */
+/* What was given on has been stored, or need not be: it may be acknowledged
+ * from now on. */
+void cellar_channel_settle(struct cellar_channel *channel);
+
+/* Whether so much waits for its acknowledgement that a message should be sent
+ * for that alone; settle first. */
+bool cellar_channel_owes(const struct cellar_channel *channel);
+
+/* Signs and writes. Fills msg->mark with what is settled. Fails when there is
+ * no stream or the epoch is over. */
 enum cellar_code cellar_channel_send(struct cellar_channel *channel,
                                      struct cellar_message *msg,
                                      struct cellar_error *err);

@@ -6,6 +6,7 @@
 
 #include "control.h"
 #include "fail.h"
+#include "reaper.h"
 #include "spec.h"
 #include "supervisor_private.h"
 
@@ -40,10 +41,15 @@ void cellar_session_fail(struct cellar_session *s, bool keep,
     cellar_session_kick(s);
 }
 
+/* A stream that takes nothing any more is on its way out: its session finds
+ * back. An agent that does not read what it was sent is another matter. */
 void cellar_session_send(struct cellar_session *s, struct cellar_message *msg)
 {
     struct cellar_error err = {0};
-    if (cellar_channel_send(&s->channel, msg, &err) != CELLAR_OK)
+    enum cellar_code code = cellar_channel_send(&s->channel, msg, &err);
+    if (code == CELLAR_E_LOST)
+        cellar_session_detach(s, &err);
+    else if (code != CELLAR_OK)
         cellar_session_fail(s, false, CELLAR_E_LOST, "%s", err.msg);
 }
 
@@ -74,14 +80,14 @@ static bool take_message(void *user, struct cellar_message *msg)
     default: /* PONG; the link lets nothing else through */
         break;
     }
-    return s->phase < CELLAR_PHASE_LOST;
+    return s->phase < CELLAR_PHASE_LOST && !s->detached;
 }
 
 static void on_bytes(void *user, const uint8_t *data, size_t len)
 {
     struct cellar_session *s = user;
     struct cellar_error err = {0};
-    if (s->phase >= CELLAR_PHASE_LOST)
+    if (s->phase >= CELLAR_PHASE_LOST || s->detached)
         return;
     if (cellar_channel_feed(&s->channel, data, len, take_message, s, &err) !=
         CELLAR_OK)
@@ -111,9 +117,7 @@ static void on_text(void *user, const char *data, size_t len)
 
 static void on_closed(void *user, const struct cellar_error *err)
 {
-    struct cellar_session *s = user;
-    cellar_session_fail(s, false, CELLAR_E_LOST, "%s",
-                        err ? err->msg : "the container ended");
+    cellar_session_detach(user, err);
 }
 
 const struct cellar_stream_events cellar_session_stream_events = {
@@ -121,10 +125,23 @@ const struct cellar_stream_events cellar_session_stream_events = {
 
 /* ------------------------------------------------------------ timers -- */
 
+/* The engine has not given it back: a named one may be adopted when it does. */
+static void give_up(struct cellar_session *s)
+{
+    char why[sizeof s->away];
+    memcpy(why, s->away, sizeof why);
+    s->diagnosed = true;
+    cellar_session_fail(s, s->record.name[0] != '\0', CELLAR_E_LOST,
+                        "the session was away for %d s: %s",
+                        CELLAR_AWAY_MS / 1000, why);
+}
+
 static void on_deadline(void *user)
 {
     struct cellar_session *s = user;
-    if (s->adopting)
+    if (s->live_since_us > 0 && s->phase < CELLAR_PHASE_LIVE)
+        give_up(s);
+    else if (s->arrival == CELLAR_ARRIVAL_ADOPT && s->live_since_us == 0)
         cellar_session_fail(s, true, CELLAR_E_TIMEOUT,
                             "session '%s' does not answer; 'cellar stop %s' "
                             "removes it",
@@ -172,7 +189,6 @@ static void tell_stopped(struct cellar_session *s)
 static void session_free(struct cellar_session *s)
 {
     cellar_supervisor_forget(s);
-    tell_stopped(s);
     cellar_channel_done(&s->channel);
     cellar_control_free(s->control);
     cellar_timer_close(s->turn);
@@ -182,8 +198,8 @@ static void session_free(struct cellar_session *s)
     cellar_hold_tidy(cellar_supervisor_state_dir(s->c), s->record.name,
                      &s->hold);
     cellar_spec_done(&s->spec);
+    cellar_reaper_free(s->reaper);
     free(s->uids);
-    free(s->orphans);
     free(s);
 }
 
@@ -199,10 +215,10 @@ static void on_removed(void *user, const struct cellar_error *err)
     cellar_session_kick(s);
 }
 
-static void on_reason(void *user, const char *reason, bool oom)
+static void on_reason(void *user, enum cellar_vital vital, const char *reason)
 {
     struct cellar_session *s = user;
-    (void)oom;
+    (void)vital;
     s->pending--;
     if (reason && *reason && s->err.code == CELLAR_E_LOST) {
         size_t len = strlen(s->err.msg);
@@ -241,6 +257,7 @@ static bool remove_all(struct cellar_session *s)
     if (!s->remove)
         return false;
     s->remove = false;
+    s->removed = true;
     remove_record(s);
     if (!s->record.container[0])
         return false;
@@ -272,6 +289,8 @@ static void tell_loss(struct cellar_session *s)
     bool unopened = s->opened.done != NULL;
     cellar_session_end_jobs(s, CELLAR_STATUS_LOST, CELLAR_STATE_FRESH,
                             s->err.msg);
+    if (s->removed)
+        cellar_session_journal_close(s, "lost", s->err.msg);
     if (unopened)
         s->phase = CELLAR_PHASE_CLOSING;
     cellar_waiter_tell(&s->reset, unopened ? NULL : s, &s->err);
@@ -302,6 +321,9 @@ static void turn_closing(struct cellar_session *s)
         return;
     struct cellar_waiter stopped = s->stopped;
     struct cellar_error err = s->err;
+    tell_stopped(s);
+    if (s->removed)
+        cellar_session_journal_close(s, "stopped", NULL);
     session_free(s);
     cellar_waiter_tell(&stopped, NULL, err.code ? &err : NULL);
 }
@@ -314,8 +336,12 @@ static void on_turn(void *user)
         turn_lost(s);
     if (s->phase == CELLAR_PHASE_CLOSING)
         turn_closing(s);
-    else if (s->phase == CELLAR_PHASE_LIVE)
+    else if (s->detached)
+        cellar_session_seek(s);
+    else if (s->phase == CELLAR_PHASE_LIVE) {
+        cellar_session_tell_untold(s);
         cellar_session_pump(s);
+    }
 }
 
 struct cellar_session *cellar_session_new(struct cellar *c,
@@ -350,28 +376,41 @@ void cellar_session_interrupt(struct cellar_session *s)
 {
     struct cellar_job *job = cellar_session_running(s);
     struct cellar_message msg = {.type = CELLAR_MSG_INTERRUPT};
+    bool away = s->live_since_us > 0 && s->phase < CELLAR_PHASE_LIVE;
+    s->interrupt_late = job && away;
     if (!job || s->phase != CELLAR_PHASE_LIVE)
         return;
     msg.cell = job->cell;
     cellar_session_send(s, &msg);
-    cellar_timer_set(s->deadline, s->record.grace_ms + CELLAR_SLACK_MS);
+    if (!s->detached)
+        cellar_timer_set(s->deadline, s->record.grace_ms + CELLAR_SLACK_MS);
 }
 
+void cellar_session_ask_reset(struct cellar_session *s)
+{
+    struct cellar_message msg = {.type = CELLAR_MSG_RESET};
+    s->phase = CELLAR_PHASE_RESETTING;
+    cellar_timer_set(s->deadline, CELLAR_RESET_MS);
+    cellar_session_send(s, &msg);
+}
+
+/* While it is away, the reset is the first thing when it is back. */
 enum cellar_code cellar_reset_async(struct cellar_session *s,
                                     cellar_session_fn *done, void *user,
                                     struct cellar_error *err)
 {
-    struct cellar_message msg = {.type = CELLAR_MSG_RESET};
     if (s->phase == CELLAR_PHASE_LOST)
         return cellar_fail(err, CELLAR_E_LOST, "the session is lost: %s",
                            s->err.msg);
-    if (s->phase != CELLAR_PHASE_LIVE)
-        return cellar_fail(err, CELLAR_E_BUSY, "a reset is under way");
+    if (s->phase == CELLAR_PHASE_CLOSING || s->resetting)
+        return cellar_fail(err, CELLAR_E_BUSY, "a %s is under way",
+                           s->resetting ? "reset" : "stop");
     s->reset = (struct cellar_waiter){done, user};
-    s->phase = CELLAR_PHASE_RESETTING;
-    cellar_timer_set(s->deadline, CELLAR_RESET_MS);
+    s->resetting = true;
     cellar_session_doom(s);
-    cellar_session_send(s, &msg);
+    cellar_session_journal_reset(s);
+    if (s->phase == CELLAR_PHASE_LIVE)
+        cellar_session_ask_reset(s);
     cellar_session_kick(s);
     return CELLAR_OK;
 }
@@ -397,11 +436,13 @@ static void let_go(struct cellar_session *s)
 {
     struct cellar_message ping = {.type = CELLAR_MSG_PING};
     struct cellar_error err = {0};
-    s->record.delivered = s->channel.delivered;
-    if (cellar_channel_send(&s->channel, &ping, &err) != CELLAR_OK ||
-        cellar_record_save(&s->hold, &s->record, &err) != CELLAR_OK)
-        cellar_supervisor_log(s->c, "session '%s': %s", s->record.name,
-                              err.msg);
+    cellar_session_settle(s);
+    cellar_session_journal_leave(s);
+    s->record.delivered = s->channel.settled;
+    (void)cellar_channel_send(&s->channel, &ping, &err);
+    if (cellar_record_save(&s->hold, &s->record, &err) != CELLAR_OK)
+        cellar_supervisor_warn(s->c, "session '%s': %s", s->record.name,
+                               err.msg);
 }
 
 void cellar_close(struct cellar_session *s)

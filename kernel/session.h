@@ -1,15 +1,21 @@
 /*
  * A session, seen from the host: a state machine that is fed by its engine
- * stream, by timers and by calls, and never waits. session.c holds its life
- * (phases, loss, the end), session_start.c how it comes to be (started or
- * adopted), session_cell.c its cells.
+ * stream, by timers and by calls, and never waits.
  *
- *              start / adopt
- *                   |
+ *     session.c          its life: phases, loss, the end
+ *     session_start.c    a container is started for it
+ *     session_attach.c   it is adopted; it finds back after its stream broke
+ *     session_greet.c    host and agent shake hands, in all three cases
+ *     session_cell.c     its cells
+ *     session_journal.c  what is written down of it, and when
+ *
+ *            start / adopt
+ *                 |
  *   STARTING -> GREETING -> BOOTING -> LIVE <-> RESETTING
- *       \___________\___________\________|__________/
- *                           v
- *                  LOST, or CLOSING -> freed
+ *      |   ^________\___________\_______|__________/
+ *      |      (its stream broke: back to STARTING)
+ *      v
+ *   LOST, or CLOSING -> freed
  *
  * Rules that keep it safe to call from its own callbacks:
  * - a session is freed, and its stream closed, only in its turn: a timer that
@@ -27,6 +33,7 @@
 #include "cellar/cellar.h"
 #include "channel.h"
 #include "engine/engine.h"
+#include "journal.h"
 #include "loop.h"
 #include "record.h"
 #include "result.h"
@@ -41,6 +48,14 @@
 #define CELLAR_ADOPT_MS 15000
 #define CELLAR_RESET_MS 15000
 #define CELLAR_SLACK_MS 5000
+
+/* A session whose stream broke is looked for so long, every so often: an
+ * engine that restarts has taken over a minute. An engine that keeps breaking
+ * streams is given no more time, unless one has lasted. */
+#define CELLAR_AWAY_MS       90000
+#define CELLAR_AWAY_FIRST_MS 50
+#define CELLAR_AWAY_LAST_MS  2000
+#define CELLAR_LASTED_MS     10000
 
 /* The agent ends a session by itself so long after its lifetime, should no
  * supervisor have done it. */
@@ -60,6 +75,13 @@ enum cellar_phase {
     CELLAR_PHASE_CLOSING    /* nobody refers to it but the engine */
 };
 
+/* How it comes to be LIVE. */
+enum cellar_arrival {
+    CELLAR_ARRIVAL_START,
+    CELLAR_ARRIVAL_ADOPT,
+    CELLAR_ARRIVAL_RETURN /* it was before, in this process */
+};
+
 /* Somebody who waits for a start, a reset or a stop. */
 struct cellar_waiter {
     cellar_session_fn *done; /* NULL: nobody */
@@ -69,11 +91,14 @@ struct cellar_waiter {
 /* A cell from cellar_run_async() to its result. */
 struct cellar_job {
     struct cellar_job *next;
-    char *code; /* freed once it is sent */
+    char *code; /* kept until its end: a stream may break under it; NULL:
+                   another supervisor's cell */
     size_t code_len;
     uint64_t cell;
     uint64_t timeout_ms;
     bool sent;
+    bool begun; /* it stands in the journal */
+    struct cellar_journal_mark mark;
     void (*on_output)(void *user, int stream, const char *data, size_t len);
     void *user;
     cellar_result_fn *done; /* NULL: another supervisor's cell */
@@ -85,16 +110,26 @@ struct cellar_session {
     struct cellar *c;
     struct cellar_session *next, *prev; /* the supervisor's list */
     enum cellar_phase phase;
-    bool adopting;
-    bool greeted; /* a WELCOME came: the container's agent works */
-    bool ready;   /* while BOOTING: the worker is; the stream may be missing */
-    bool remove;  /* the container goes with the session */
+    enum cellar_arrival arrival;
+    bool ready;    /* while BOOTING: the worker is; the stream may be missing */
+    bool remove;   /* the container goes with the session */
+    bool removed;  /* they went, or were asked to go */
+    bool detached; /* its stream is over; session_attach.c */
+    bool resetting;         /* a RESET was sent, or is to be sent again */
+    uint64_t away_since_us; /* when its stream broke; 0: it has lasted since */
+    uint64_t live_since_us;
+    uint64_t away_tries;
+    char away[200]; /* why it is away */
     struct cellar_spec spec;
     struct cellar_record record;
     struct cellar_hold hold;
     struct cellar_control *control;
     struct cellar_channel channel;
+    struct cellar_journal_place place; /* session 0: not in the journal */
+    bool untold_asked; /* the journal, for what nobody was told of */
+    bool left;         /* it is another process's to write */
     uint64_t generation;
+    uint64_t last_cell; /* the agent's word when it was greeted last */
     uint64_t
         landlock_abi; /* that confines the worker; 0: the kernel has none */
     struct cellar_timer *turn;
@@ -106,6 +141,7 @@ struct cellar_session {
     bool diagnosed;
     struct cellar_error err; /* why it failed or was lost */
     struct cellar_waiter opened, reset, stopped;
+    struct cellar_job *former; /* a former supervisor's cell, until its end */
     struct cellar_job *jobs;   /* the first one may be running */
     struct cellar_job *doomed; /* what a reset took off the queue */
     struct cellar_job **jobs_end;
@@ -113,12 +149,11 @@ struct cellar_session {
     atomic_bool interrupt_asked;
     char words[CELLAR_LAST_WORDS_MAX];
     size_t words_len;
+    bool interrupt_late; /* asked for while it was away */
     uint32_t *uids; /* in use on the engine: while a start looks for its own */
     size_t uid_count;
-    bool old_alive; /* a container of this name lives */
-    /* Containers that a start left half-made, to be removed before this one. */
-    char (*orphans)[CELLAR_CONTAINER_ID_MAX + 1];
-    size_t orphan_count;
+    bool old_alive;               /* a container of this name lives */
+    struct cellar_reaper *reaper; /* while a start looks */
 };
 
 /* ---------------------------------------- session.c: life and end ------ */
@@ -149,8 +184,35 @@ void cellar_waiter_tell(struct cellar_waiter *waiter, struct cellar_session *s,
 /* Something asked another process's cellar to do it: control.h. */
 void cellar_session_interrupt(struct cellar_session *s);
 
-/* --------------------------------- session_start.c: started, adopted ---- */
+/* Sends RESET, and waits for the next generation. */
+void cellar_session_ask_reset(struct cellar_session *s);
 
+/* ------------------------------------------- session_attach.c: again ---- */
+
+/* The stream is over; `err` NULL: it came to its end. The session finds back,
+ * or ends: with the engine's reason. */
+void cellar_session_detach(struct cellar_session *s,
+                           const struct cellar_error *err);
+/* In its turn, while detached. */
+void cellar_session_seek(struct cellar_session *s);
+/* The engine has attached, or started, the container: its callback. */
+cellar_engine_started_fn cellar_session_on_started;
+
+/* Remembers who waits for the session; or, when its beginning failed, lets go
+ * of it. Returns `code`. */
+enum cellar_code cellar_session_begun(struct cellar_session *s,
+                                      enum cellar_code code,
+                                      cellar_session_fn *done, void *user);
+
+/* ------------------------------------ session_greet.c: host and agent ---- */
+
+/* Begins an epoch: HELLO stands in the channel's `out`. `first`: of a new
+ * container. */
+enum cellar_code cellar_session_greet(struct cellar_session *s, bool first,
+                                      struct cellar_error *err);
+/* The worker is ready, or was; once the stream is there too, cells run and
+ * whoever waits is told. */
+void cellar_session_open_up(struct cellar_session *s);
 void cellar_session_on_welcome(struct cellar_session *s,
                                const struct cellar_msg_welcome *welcome);
 void cellar_session_on_ready(struct cellar_session *s,
@@ -164,8 +226,14 @@ void cellar_session_on_fault(struct cellar_session *s,
 void cellar_session_pump(struct cellar_session *s);
 /* The job that the agent is working on, or NULL. */
 struct cellar_job *cellar_session_running(const struct cellar_session *s);
-/* A cell that a former supervisor started. */
-void cellar_session_expect(struct cellar_session *s, uint64_t cell);
+/* A cell that a former supervisor started, and that runs, or whose end is on
+ * its way. */
+void cellar_session_expect(struct cellar_session *s, uint64_t cell,
+                           bool running);
+/* After a return: the agent has never seen the cells above `last_cell`. */
+void cellar_session_resend(struct cellar_session *s);
+/* The host's deadline for the running cell begins again. */
+void cellar_session_watch(struct cellar_session *s);
 void cellar_session_on_output(struct cellar_session *s, uint64_t cell,
                               const struct cellar_msg_output *output);
 void cellar_session_on_display(struct cellar_session *s, uint64_t cell,
@@ -180,5 +248,36 @@ void cellar_session_tell_doomed(struct cellar_session *s);
 void cellar_session_end_jobs(struct cellar_session *s,
                              enum cellar_status status, enum cellar_state state,
                              const char *reason);
+
+/* ---------------------------- session_journal.c: what is written down ---- */
+
+/* Nothing here fails the session: a journal that can't be written is told of
+ * (config.warn), and tried again later. Unnamed sessions are not written. */
+
+/* The session stands in it, and what was stored last is known (s->place). */
+void cellar_session_journal_open(struct cellar_session *s);
+/* Before `job` is sent. */
+void cellar_session_journal_begin(struct cellar_session *s,
+                                  struct cellar_job *job);
+/* What came is stored, so that it may be acknowledged: settles the channel. */
+void cellar_session_settle(struct cellar_session *s);
+/* The end of `job`, whose result it returns (never NULL) for the caller to give
+ * on; `told`: somebody will be told. *first: no other end was stored. */
+struct cellar_result *cellar_session_journal_end(struct cellar_session *s,
+                                                 struct cellar_job *job,
+                                                 bool told, bool *first);
+/* The session is let go of, and not this process's to write any more. */
+void cellar_session_journal_leave(struct cellar_session *s);
+void cellar_session_journal_reset(struct cellar_session *s);
+/* "stopped" or "lost". */
+void cellar_session_journal_close(struct cellar_session *s, const char *ending,
+                                  const char *reason);
+/* Brings back what was stored of the former supervisor's cell. */
+void cellar_session_journal_resume(struct cellar_session *s,
+                                   struct cellar_job *job);
+/* A cell that a former supervisor wrote down and never sent has ended. */
+void cellar_session_journal_unsent(struct cellar_session *s);
+/* Gives what nobody was told of to config.unattended. From the loop. */
+void cellar_session_tell_untold(struct cellar_session *s);
 
 #endif

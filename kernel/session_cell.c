@@ -10,6 +10,8 @@
 
 struct cellar_job *cellar_session_running(const struct cellar_session *s)
 {
+    if (s->former && s->former->sent)
+        return s->former;
     return s->jobs && s->jobs->sent ? s->jobs : NULL;
 }
 
@@ -60,11 +62,20 @@ static struct cellar_job *dequeue(struct cellar_session *s)
     return job;
 }
 
-/* Hands the finished result to whoever asked for it. */
-static void job_tell(struct cellar_job *job)
+/* Writes the end down, then hands the result to whoever asked for it; or, of a
+ * former supervisor's cell, to whoever listens, once. */
+static void job_end(struct cellar_session *s, struct cellar_job *job)
 {
+    bool told = job->done || cellar_supervisor_hears(s->c);
+    bool first = false;
+    struct cellar_result *result =
+        cellar_session_journal_end(s, job, told, &first);
     if (job->done)
-        job->done(job->done_user, cellar_collect_take(&job->collect), NULL);
+        job->done(job->done_user, result, NULL);
+    else if (first && !s->left)
+        cellar_supervisor_unattended(s, result);
+    else
+        cellar_result_free(result);
     job_free(job);
 }
 
@@ -155,10 +166,17 @@ static void watch(struct cellar_session *s, const struct cellar_job *job)
         cellar_timer_unset(s->deadline);
 }
 
+void cellar_session_watch(struct cellar_session *s)
+{
+    const struct cellar_job *job = cellar_session_running(s);
+    if (job)
+        watch(s, job);
+}
+
 void cellar_session_pump(struct cellar_session *s)
 {
     struct cellar_job *job = s->jobs;
-    if (s->phase != CELLAR_PHASE_LIVE || !job || job->sent)
+    if (s->phase != CELLAR_PHASE_LIVE || !job || cellar_session_running(s))
         return;
     struct cellar_message msg = {
         .type = CELLAR_MSG_RUN,
@@ -166,52 +184,96 @@ void cellar_session_pump(struct cellar_session *s)
         .u.run = {.code = {(const uint8_t *)job->code, job->code_len},
                   .timeout_ms = job->timeout_ms,
                   .output_max = s->record.output_bytes}};
+    cellar_session_journal_begin(s, job);
     job->sent = true;
     watch(s, job);
     cellar_session_send(s, &msg);
-    free(CELLAR_TAKE(job->code));
 }
 
-void cellar_session_expect(struct cellar_session *s, uint64_t cell)
+void cellar_session_resend(struct cellar_session *s)
 {
-    struct cellar_job *job = job_new(s, cell, 0);
-    if (!job) {
+    struct cellar_job *job = s->jobs;
+    if (job && job->sent && job->cell > s->last_cell)
+        job->sent = false;
+}
+
+void cellar_session_expect(struct cellar_session *s, uint64_t cell,
+                           bool running)
+{
+    if (!s->former)
+        s->former = job_new(s, cell, s->record.timeout_ms);
+    if (!s->former) {
         cellar_session_fail(s, true, CELLAR_E_NOMEM, "out of memory");
         return;
     }
-    job->sent = true;
-    enqueue(s, job);
+    s->former->sent = running;
+    if (!s->former->begun)
+        cellar_session_journal_resume(s, s->former);
+    s->former->begun = true;
 }
 
 /* -------------------------------------------------- what comes of them - */
 
+/* Whose cell this is. One that an adopted agent had finished is learned of by
+ * what the agent sends again. */
+static struct cellar_job *job_of(struct cellar_session *s, uint64_t cell)
+{
+    bool adopted = s->arrival == CELLAR_ARRIVAL_ADOPT;
+    if (adopted && !s->former && cell > 0 && cell == s->last_cell)
+        cellar_session_expect(s, cell, false);
+    if (s->former && s->former->cell == cell)
+        return s->former;
+    return s->jobs && s->jobs->sent && s->jobs->cell == cell ? s->jobs : NULL;
+}
+
+/* Output is acknowledged when it is stored: soon, or when it is much. */
+static void settle(struct cellar_session *s)
+{
+    struct cellar_message ping = {.type = CELLAR_MSG_PING};
+    if (!cellar_channel_owes(&s->channel)) {
+        cellar_supervisor_settle_soon(s->c);
+        return;
+    }
+    cellar_session_settle(s);
+    cellar_session_send(s, &ping);
+}
+
 void cellar_session_on_output(struct cellar_session *s, uint64_t cell,
                               const struct cellar_msg_output *output)
 {
-    struct cellar_job *job = cellar_session_running(s);
+    struct cellar_job *job = job_of(s, cell);
     size_t kept = 0;
-    if (!job || job->cell != cell || !job->done)
-        return;
-    kept = cellar_collect_output(&job->collect, (int)output->stream,
-                                 output->data.data, output->data.len);
+    if (job)
+        kept = cellar_collect_output(&job->collect, (int)output->stream,
+                                     output->data.data, output->data.len);
     if (kept > 0 && job->on_output)
         job->on_output(job->user, (int)output->stream,
                        (const char *)output->data.data, kept);
+    settle(s);
 }
 
 void cellar_session_on_display(struct cellar_session *s, uint64_t cell,
                                const struct cellar_msg_display *display)
 {
-    struct cellar_job *job = cellar_session_running(s);
-    if (job && job->cell == cell && job->done)
+    struct cellar_job *job = job_of(s, cell);
+    if (job)
         cellar_collect_display(&job->collect, display);
+    settle(s);
+}
+
+static struct cellar_job *take(struct cellar_session *s, struct cellar_job *job)
+{
+    if (job != s->former)
+        return dequeue(s);
+    s->last_cell = 0;
+    return CELLAR_TAKE(s->former);
 }
 
 void cellar_session_on_done(struct cellar_session *s, uint64_t cell,
                             const struct cellar_msg_done *done)
 {
-    struct cellar_job *job = cellar_session_running(s);
-    if (!job || job->cell != cell) {
+    struct cellar_job *job = job_of(s, cell);
+    if (!job) {
         cellar_supervisor_log(
             s->c, "cell %" PRIu64 " of '%s' had ended: %s", cell,
             s->record.name,
@@ -220,14 +282,14 @@ void cellar_session_on_done(struct cellar_session *s, uint64_t cell,
     }
     if (s->phase == CELLAR_PHASE_LIVE)
         cellar_timer_unset(s->deadline);
-    dequeue(s);
+    job = take(s, job);
     if (cellar_collect_finish(&job->collect, done) != CELLAR_OK)
         job->collect.result->truncated = true;
-    job_tell(job);
+    job_end(s, job);
     cellar_session_pump(s);
 }
 
-static void end_list(const struct cellar_session *s, struct cellar_job *job,
+static void end_list(struct cellar_session *s, struct cellar_job *job,
                      enum cellar_status status, enum cellar_state state,
                      const char *reason)
 {
@@ -236,7 +298,7 @@ static void end_list(const struct cellar_session *s, struct cellar_job *job,
         cellar_collect_end(&job->collect, status, state, reason);
         if (s->outlived && job->collect.result)
             job->collect.result->limit = CELLAR_LIMIT_LIFETIME;
-        job_tell(job);
+        job_end(s, job);
         job = next;
     }
 }
@@ -256,7 +318,7 @@ static struct cellar_job *cut_behind(struct cellar_session *s,
 
 void cellar_session_doom(struct cellar_session *s)
 {
-    s->doomed = cut_behind(s, cellar_session_running(s));
+    s->doomed = cut_behind(s, s->jobs && s->jobs->sent ? s->jobs : NULL);
 }
 
 void cellar_session_tell_doomed(struct cellar_session *s)
@@ -270,5 +332,6 @@ void cellar_session_end_jobs(struct cellar_session *s,
                              const char *reason)
 {
     cellar_session_tell_doomed(s);
+    end_list(s, CELLAR_TAKE(s->former), status, state, reason);
     end_list(s, cut_behind(s, NULL), status, state, reason);
 }

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <sodium.h>
 #include <stdarg.h>
@@ -10,11 +11,18 @@
 
 #include "fail.h"
 #include "proto/sign.h"
+#include "reaper.h"
 #include "supervisor_private.h"
 
 /* Uids that containers run as; 65534 is nobody. */
 #define UID_FIRST 61001u
 #define UID_LAST  65533u
+
+/* How soon output is stored that came in small pieces. */
+#define SETTLE_MS 500
+
+/* How long nothing is written to a journal that could not be written. */
+#define JOURNAL_REST_US 2000000u
 
 /* How long cellar_free() waits for unnamed sessions to be removed. */
 #define FREE_MS 20000
@@ -30,8 +38,14 @@ struct cellar {
     char *state_dir;
     char *data_dir;
     char owner[CELLAR_OWNER_BYTES];
-    void (*log)(void *user, const char *line);
-    void *log_user;
+    char id[CELLAR_SUPERVISOR_ID_BYTES];
+    int alive_fd;
+    struct cellar_journal *journal;
+    bool journal_failed;       /* which was told */
+    uint64_t journal_again_us; /* when writing may be tried again */
+    struct cellar_timer *settle;
+    bool settle_set;
+    struct cellar_config config; /* its callbacks; its strings are not kept */
 };
 
 struct cellar_loop *cellar_supervisor_loop(struct cellar *c)
@@ -59,16 +73,109 @@ const char *cellar_supervisor_owner(const struct cellar *c)
     return c->owner;
 }
 
+const char *cellar_supervisor_id(const struct cellar *c)
+{
+    return c->id;
+}
+
+/* ------------------------------------------------- what users are told -- */
+
 void cellar_supervisor_log(struct cellar *c, const char *fmt, ...)
 {
     char line[1024];
     va_list args;
-    if (!c->log)
+    if (!c->config.log)
         return;
     va_start(args, fmt);
     (void)vsnprintf(line, sizeof line, fmt, args);
     va_end(args);
-    c->log(c->log_user, line);
+    c->config.log(c->config.log_user, line);
+}
+
+void cellar_supervisor_warn(struct cellar *c, const char *fmt, ...)
+{
+    char line[1024];
+    va_list args;
+    if (!c->config.warn)
+        return;
+    va_start(args, fmt);
+    (void)vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    c->config.warn(c->config.warn_user, line);
+}
+
+bool cellar_supervisor_hears(const struct cellar *c)
+{
+    return c->config.unattended != NULL;
+}
+
+void cellar_supervisor_unattended(struct cellar_session *s,
+                                  struct cellar_result *result)
+{
+    const struct cellar_config *config = &s->c->config;
+    cellar_supervisor_log(s->c, "cell %" PRIu64 " of '%s' had ended: %s",
+                          result->cell, s->record.name,
+                          cellar_status_name(result->status));
+    if (config->unattended)
+        config->unattended(config->unattended_user, s, result);
+    else
+        cellar_result_free(result);
+}
+
+/* -------------------------------------------------------- the journal --- */
+
+struct cellar_journal *cellar_supervisor_journal(struct cellar *c,
+                                                 struct cellar_error *err)
+{
+    if (!c->journal &&
+        cellar_journal_open(c->state_dir, &c->journal, err) != CELLAR_OK)
+        return NULL;
+    return c->journal;
+}
+
+struct cellar_journal *cellar_supervisor_writes(struct cellar *c)
+{
+    struct cellar_error err = {0};
+    if (cellar_loop_now_us() < c->journal_again_us)
+        return NULL;
+    struct cellar_journal *journal = cellar_supervisor_journal(c, &err);
+    if (!journal)
+        (void)cellar_supervisor_wrote(c, err.code, &err);
+    return journal;
+}
+
+bool cellar_supervisor_wrote(struct cellar *c, enum cellar_code code,
+                             const struct cellar_error *err)
+{
+    if (code == CELLAR_OK) {
+        if (c->journal_failed)
+            cellar_supervisor_warn(c, "the journal is written again");
+        c->journal_failed = false;
+        return true;
+    }
+    c->journal_again_us = cellar_loop_now_us() + JOURNAL_REST_US;
+    if (!c->journal_failed)
+        cellar_supervisor_warn(c, "%s", err->msg);
+    c->journal_failed = true;
+    return false;
+}
+
+static void on_settle(void *user)
+{
+    struct cellar *c = user;
+    c->settle_set = false;
+    for (struct cellar_session *s = c->sessions; s; s = s->next)
+        if (s->phase < CELLAR_PHASE_LOST)
+            cellar_session_settle(s);
+    if (c->journal)
+        cellar_journal_upkeep(c->journal);
+}
+
+void cellar_supervisor_settle_soon(struct cellar *c)
+{
+    if (!c->settle_set)
+        cellar_timer_set(c->settle, SETTLE_MS);
+    c->settle_set = true;
 }
 
 static bool uid_used(uint32_t uid, const uint32_t *used, size_t count)
@@ -205,10 +312,14 @@ static enum cellar_code open_all(struct cellar *c,
     if (code == CELLAR_OK)
         code = cellar_loop_new(&c->loop, err);
     if (code == CELLAR_OK)
+        code = cellar_alive_begin(c->state_dir, c->id, &c->alive_fd, err);
+    if (code == CELLAR_OK)
         code = cellar_wake_new(c->loop, on_wake, c, &c->wake, err);
     if (code == CELLAR_OK)
-        code = open_engine(c->loop, config->host, c->data_dir, c->log,
-                           c->log_user, &c->engine, err);
+        code = cellar_timer_new(c->loop, on_settle, c, &c->settle, err);
+    if (code == CELLAR_OK)
+        code = open_engine(c->loop, config->host, c->data_dir, config->log,
+                           config->log_user, &c->engine, err);
     return code;
 }
 
@@ -220,8 +331,14 @@ enum cellar_code cellar_supervisor_new(const struct cellar_config *config,
     struct cellar *c = calloc(1, sizeof *c);
     if (!c)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
-    c->log = config->log;
-    c->log_user = config->log_user;
+    c->alive_fd = -1;
+    c->config =
+        (struct cellar_config){.log = config->log,
+                               .log_user = config->log_user,
+                               .warn = config->warn,
+                               .warn_user = config->warn_user,
+                               .unattended = config->unattended,
+                               .unattended_user = config->unattended_user};
     enum cellar_code code = open_all(c, config, open, err);
     if (code != CELLAR_OK) {
         cellar_free(c);
@@ -271,6 +388,10 @@ void cellar_free(struct cellar *c)
     close_sessions(c);
     if (c->engine)
         c->engine->ops->free(c->engine);
+    cellar_journal_close(c->journal);
+    if (c->alive_fd >= 0)
+        cellar_alive_end(c->state_dir, c->id, c->alive_fd);
+    cellar_timer_close(c->settle);
     cellar_wake_close(c->wake);
     cellar_loop_free(c->loop);
     free(c->state_dir);
@@ -282,8 +403,8 @@ bool cellar_dispatch(struct cellar *c, int timeout_ms)
 {
     (void)cellar_loop_run(c->loop, timeout_ms);
     for (struct cellar_session *s = c->sessions; s; s = s->next)
-        if (s->jobs || s->pending || s->opened.done || s->reset.done ||
-            s->phase == CELLAR_PHASE_CLOSING)
+        if (s->jobs || s->former || s->pending || s->detached ||
+            s->opened.done || s->reset.done || s->phase == CELLAR_PHASE_CLOSING)
             return true;
     return false;
 }

@@ -7,6 +7,7 @@
 
 #include "cellar/cellar.h"
 #include "engine/engine.h"
+#include "journal.h"
 #include "loop.h"
 
 /* Lent; they live as long as `c`. */
@@ -15,6 +16,18 @@ struct cellar_engine *cellar_supervisor_engine(struct cellar *c);
 const char *cellar_supervisor_data_dir(const struct cellar *c);
 const char *cellar_supervisor_state_dir(const struct cellar *c);
 const char *cellar_supervisor_owner(const struct cellar *c);
+
+/* This process's id: reaper.h. */
+const char *cellar_supervisor_id(const struct cellar *c);
+
+/* The journal, opened when it is first asked for; NULL: it can't be. For
+ * reading: what a session writes goes through session_journal.c. */
+struct cellar_journal *cellar_supervisor_journal(struct cellar *c,
+                                                 struct cellar_error *err);
+
+/* One line that a user should see at once. */
+void cellar_supervisor_warn(struct cellar *c, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* One line for --verbose. */
 void cellar_supervisor_log(struct cellar *c, const char *fmt, ...)

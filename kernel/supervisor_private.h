@@ -9,6 +9,21 @@
 void cellar_supervisor_adopt(struct cellar_session *s);
 void cellar_supervisor_forget(struct cellar_session *s);
 
+/* The journal to write to: NULL while it can't be written, which was told. */
+struct cellar_journal *cellar_supervisor_writes(struct cellar *c);
+/* What came of a write: a failure is told once, and no other write is tried
+ * for a while. Returns whether it was done. */
+bool cellar_supervisor_wrote(struct cellar *c, enum cellar_code code,
+                             const struct cellar_error *err);
+/* Stores what sessions have printed, soon. */
+void cellar_supervisor_settle_soon(struct cellar *c);
+
+/* Whether anybody is told of cells that nobody waits for; and tells. Takes the
+ * result. */
+bool cellar_supervisor_hears(const struct cellar *c);
+void cellar_supervisor_unattended(struct cellar_session *s,
+                                  struct cellar_result *result);
+
 /* Opens an engine on `loop`; `host` and `data_dir` as in cellar_docker_new().
  */
 typedef enum cellar_code
