@@ -135,6 +135,7 @@ static void give_row(const struct listing *listing, const json_t *row)
         .id = id,
         .session = label(row, CELLAR_LABEL_SESSION),
         .owner = label(row, CELLAR_LABEL_OWNER),
+        .supervisor = label(row, CELLAR_LABEL_SUPERVISOR),
         .uid = uid_of(label(row, CELLAR_LABEL_UID)),
         .image = cellar_docker_string(row, "Image"),
         .state = cellar_docker_string(row, "State"),
@@ -221,18 +222,19 @@ struct fate {
     char error[160]; /* the engine's own words */
 };
 
-static void end_diagnosis(struct docker_op *op, const char *reason, bool oom)
+static void end_diagnosis(struct docker_op *op, enum cellar_vital vital,
+                          const char *reason)
 {
     struct diagnosis diagnosis = *(struct diagnosis *)op;
     cellar_docker_op_free(op);
-    diagnosis.done(diagnosis.user, reason, oom);
+    diagnosis.done(diagnosis.user, vital, reason);
 }
 
 static void fail_diagnosis(struct docker_op *op, const struct cellar_error *err)
 {
     char reason[CELLAR_ERROR_MSG_MAX];
     snprintf(reason, sizeof(reason), "%s", err->msg);
-    end_diagnosis(op, reason, false);
+    end_diagnosis(op, CELLAR_VITAL_UNKNOWN, reason);
 }
 
 static void tell_exit(const struct fate *fate, char *text, size_t size)
@@ -308,7 +310,7 @@ static void on_events(struct docker_op *op, const struct docker_reply *r)
     char reason[256];
     tell_fate(&fate, "the container was removed from outside", reason,
               sizeof(reason));
-    end_diagnosis(op, reason, fate.oom);
+    end_diagnosis(op, CELLAR_VITAL_GONE, reason);
 }
 
 /* Until now: for an end in the future the engine would wait. */
@@ -355,9 +357,43 @@ static void read_fate(struct fate *fate, const json_t *reply)
              cellar_docker_string(state, "Error"));
 }
 
-static void on_described(struct docker_op *op, const struct docker_reply *r)
+/* An answer that says nothing of the container is none. */
+static enum cellar_vital vital_of(const json_t *reply)
+{
+    const json_t *running = cellar_json_at(reply, "State.Running");
+    if (json_is_true(cellar_json_at(reply, "State.Paused")))
+        return CELLAR_VITAL_PAUSED;
+    if (json_is_true(running))
+        return CELLAR_VITAL_ALIVE;
+    return running ? CELLAR_VITAL_GONE : CELLAR_VITAL_UNKNOWN;
+}
+
+static void tell_vital(const struct docker_op *op, const json_t *reply,
+                       enum cellar_vital vital, char *text, size_t size)
 {
     struct fate fate = {0};
+    switch (vital) {
+    case CELLAR_VITAL_PAUSED:
+        snprintf(text, size,
+                 "the container is paused: `docker unpause %.12s` wakes it",
+                 ((const struct diagnosis *)op)->id);
+        break;
+    case CELLAR_VITAL_ALIVE:
+        snprintf(text, size,
+                 "the container runs, but its agent does not answer");
+        break;
+    case CELLAR_VITAL_GONE:
+        read_fate(&fate, reply);
+        tell_fate(&fate, "", text, size);
+        break;
+    case CELLAR_VITAL_UNKNOWN:
+        snprintf(text, size, "the engine does not say how the container is");
+        break;
+    }
+}
+
+static void on_described(struct docker_op *op, const struct docker_reply *r)
+{
     struct cellar_error err;
     char reason[384];
     if (r->status == 404) {
@@ -371,19 +407,10 @@ static void on_described(struct docker_op *op, const struct docker_reply *r)
         return;
     }
     json_t *reply = cellar_json_parse(r->body, r->len, 0, NULL);
-    if (json_is_true(cellar_json_at(reply, "State.Paused")))
-        snprintf(reason, sizeof(reason),
-                 "the container is paused: `docker unpause %.12s` wakes it",
-                 ((struct diagnosis *)op)->id);
-    else if (json_is_true(cellar_json_at(reply, "State.Running")))
-        snprintf(reason, sizeof(reason),
-                 "the container runs, but its agent does not answer");
-    else {
-        read_fate(&fate, reply);
-        tell_fate(&fate, "", reason, sizeof(reason));
-    }
+    enum cellar_vital vital = vital_of(reply);
+    tell_vital(op, reply, vital, reason, sizeof(reason));
     json_decref(reply);
-    end_diagnosis(op, reason, fate.oom);
+    end_diagnosis(op, vital, reason);
 }
 
 static enum cellar_code ask_description(struct docker_op *op,

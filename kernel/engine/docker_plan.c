@@ -153,6 +153,11 @@ static json_t *fill_session(const struct fill *f)
     return json_string(f->launch->spec->name ? f->launch->spec->name : "");
 }
 
+static json_t *fill_supervisor(const struct fill *f)
+{
+    return json_string(f->launch->supervisor ? f->launch->supervisor : "");
+}
+
 static json_t *fill_owner(const struct fill *f)
 {
     return json_string(f->launch->owner ? f->launch->owner : "");
@@ -240,6 +245,7 @@ static const struct slot {
     {"$entrypoint", fill_entrypoint},
     {"$session", fill_session},
     {"$owner", fill_owner},
+    {"$supervisor", fill_supervisor},
     {"$uid", fill_uid},
     {"$version", fill_version},
     {"$network", fill_network},

@@ -28,7 +28,7 @@ struct world {
     int rows; /* of the list that are ours; of a check */
     int failed;
     char reason[256];
-    bool oom;
+    enum cellar_vital vital;
 };
 
 static void on_bytes(void *user, const uint8_t *data, size_t len)
@@ -73,12 +73,12 @@ static void on_started(void *user, const char *id, struct cellar_stream *stream,
         snprintf(w->id, sizeof(w->id), "%s", id);
 }
 
-static void on_reason(void *user, const char *reason, bool oom)
+static void on_reason(void *user, enum cellar_vital vital, const char *reason)
 {
     struct world *w = user;
     on_done(user, NULL);
     snprintf(w->reason, sizeof(w->reason), "%s", reason);
-    w->oom = oom;
+    w->vital = vital;
 }
 
 static void on_container(void *user, const struct cellar_container *container)
@@ -270,17 +270,19 @@ static void tells_paused_from_killed(void **state)
     wait_done(w,
               w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
     assert_non_null(strstr(w->reason, "runs"));
+    assert_int_equal(w->vital, CELLAR_VITAL_ALIVE);
     docker("pause", w->id);
     wait_done(w,
               w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
     assert_non_null(strstr(w->reason, "docker unpause"));
+    assert_int_equal(w->vital, CELLAR_VITAL_PAUSED);
     docker("unpause", w->id);
     docker("kill", w->id);
     wait_for(w, &w->closed);
     wait_done(w,
               w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
     assert_true(strstr(w->reason, "killed") != NULL);
-    assert_false(w->oom);
+    assert_int_equal(w->vital, CELLAR_VITAL_GONE);
 }
 
 static void says_that_an_entrypoint_is_missing(void **state)

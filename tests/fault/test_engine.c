@@ -80,10 +80,10 @@ static void on_row(void *user, const struct cellar_container *container)
     w->rows++;
 }
 
-static void on_reason(void *user, const char *reason, bool oom)
+static void on_reason(void *user, enum cellar_vital vital, const char *reason)
 {
     struct world *w = user;
-    assert_false(oom);
+    assert_int_equal(vital, CELLAR_VITAL_UNKNOWN);
     w->done = true;
     snprintf(w->reason, sizeof(w->reason), "%s", reason);
 }

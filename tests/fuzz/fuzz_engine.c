@@ -125,9 +125,9 @@ static void on_row(void *user, const struct cellar_container *row)
     seen.rows++;
 }
 
-static void on_reason(void *user, const char *reason, bool oom)
+static void on_reason(void *user, enum cellar_vital vital, const char *reason)
 {
-    (void)oom;
+    (void)vital;
     must(reason && *reason);
     on_done(user, NULL);
 }

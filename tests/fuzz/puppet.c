@@ -164,7 +164,7 @@ static void answer(const struct call *call)
         call->started(call->user, why ? NULL : "puppet1", why ? NULL : &stream,
                       why);
     else if (call->kind == REASONED)
-        call->reason(call->user, "as the test wants it", false);
+        call->reason(call->user, CELLAR_VITAL_GONE, "as the test wants it");
     else
         call->done(call->user, why);
 }

@@ -222,9 +222,9 @@ static void on_row(void *user, const struct cellar_container *row)
     assert_string_equal(row->id, ID);
 }
 
-static void on_reason(void *user, const char *reason, bool oom)
+static void on_reason(void *user, enum cellar_vital vital, const char *reason)
 {
-    (void)oom;
+    (void)vital;
     assert_true(reason && *reason);
     on_done(user, NULL);
 }

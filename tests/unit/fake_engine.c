@@ -30,6 +30,7 @@ struct fake_call {
     cellar_engine_done_fn *done;
     cellar_engine_each_fn *each;
     cellar_engine_reason_fn *reason;
+    cellar_engine_usage_fn *usage;
     enum cellar_code code;
     void *user;
 };
@@ -192,18 +193,23 @@ static void call_answer(void *user)
                       why ? NULL : &call->stream->base, why);
     if (call->each && fake.listed)
         call->each(call->user,
-                   &(struct cellar_container){.id = "fake1",
-                                              .session = fake.listed,
-                                              .owner = fake.owner,
-                                              .uid = 61001,
-                                              .image = "i",
-                                              .created = fake.created,
-                                              .state = fake.state ? fake.state
-                                                                  : "running"});
+                   &(struct cellar_container){
+                       .id = "fake1",
+                       .session = fake.listed,
+                       .owner = fake.owner,
+                       .supervisor = fake.supervisor ? fake.supervisor : "",
+                       .uid = 61001,
+                       .image = "i",
+                       .created = fake.created,
+                       .state = fake.state ? fake.state : "running"});
     if (call->done)
         call->done(call->user, why);
+    if (call->usage)
+        call->usage(call->user,
+                    &(struct cellar_usage){.cpu_us = 5, .memory_bytes = 6},
+                    NULL);
     if (call->reason)
-        call->reason(call->user, fake.reason, false);
+        call->reason(call->user, fake.vital, fake.reason);
     free(call);
 }
 
@@ -293,13 +299,24 @@ static void fake_free(struct cellar_engine *engine)
     free(engine);
 }
 
+static enum cellar_code fake_usage(struct cellar_engine *engine, const char *id,
+                                   cellar_engine_usage_fn *done, void *user,
+                                   struct cellar_error *err)
+{
+    (void)id;
+    (void)err;
+    call_new(engine, user)->usage = done;
+    return CELLAR_OK;
+}
+
 static const struct cellar_engine_ops ops = {.name = "fake",
                                              .free = fake_free,
                                              .start = fake_start,
                                              .attach = fake_attach,
                                              .remove = fake_remove,
                                              .list = fake_list,
-                                             .diagnose = fake_diagnose};
+                                             .diagnose = fake_diagnose,
+                                             .usage = fake_usage};
 
 enum cellar_code fake_engine_open(struct cellar_loop *loop, const char *host,
                                   const char *data_dir,

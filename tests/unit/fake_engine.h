@@ -33,7 +33,9 @@ struct fake {
     enum cellar_code start_code; /* start fails so */
     uint64_t answer_ms;          /* how late the engine answers */
     int removes;
-    const char *reason; /* diagnose's answer */
+    enum cellar_vital vital; /* diagnose's answer; 0: gone */
+    const char *reason;
+    const char *supervisor; /* who started the listed one; NULL: nobody */
 };
 extern struct fake fake;
 
