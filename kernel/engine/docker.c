@@ -131,6 +131,11 @@ enum cellar_code cellar_docker_files(struct docker *docker,
 
 /* ----------------------------------------------------------------- ops -- */
 
+void cellar_docker_op_destroy(struct docker_op *op)
+{
+    free(op);
+}
+
 void cellar_docker_op_free(struct docker_op *op)
 {
     if (op->prev)
@@ -296,6 +301,7 @@ static const struct cellar_engine_ops docker_ops = {
     .remove = cellar_docker_remove,
     .list = cellar_docker_list,
     .diagnose = cellar_docker_diagnose,
+    .usage = cellar_docker_usage,
     .check = cellar_docker_check,
     .image_find = cellar_docker_image_find,
     .image_pull = cellar_docker_image_pull,

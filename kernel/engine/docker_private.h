@@ -28,6 +28,7 @@
 #define DOCKER_CALL_MS   10000
 #define DOCKER_CREATE_MS 30000
 #define DOCKER_START_MS  60000
+#define DOCKER_USAGE_MS  2000
 #define DOCKER_REMOVE_MS 30000
 #define DOCKER_IMAGE_MS  (60 * 60 * 1000)
 
@@ -99,6 +100,8 @@ enum cellar_code cellar_docker_op_send(struct docker_op *op,
 /* As _send from within a step: on failure the op ends by op->failed. */
 void cellar_docker_op_next(struct docker_op *op, const struct docker_ask *ask,
                            docker_step *step);
+/* A `destroy` for an op that holds nothing. */
+void cellar_docker_op_destroy(struct docker_op *op);
 /* Unlinks and destroys. */
 void cellar_docker_op_free(struct docker_op *op);
 
@@ -176,6 +179,10 @@ enum cellar_code cellar_docker_diagnose(struct cellar_engine *engine,
                                         const char *id,
                                         cellar_engine_reason_fn *done,
                                         void *user, struct cellar_error *err);
+enum cellar_code cellar_docker_usage(struct cellar_engine *engine,
+                                     const char *id,
+                                     cellar_engine_usage_fn *done, void *user,
+                                     struct cellar_error *err);
 enum cellar_code cellar_docker_check(struct cellar_engine *engine,
                                      const char *image, cellar_check_fn *row,
                                      cellar_engine_done_fn *done, void *user,
