@@ -88,7 +88,8 @@ enum cellar_code cellar_state_open(const char *path,
     CELLAR_AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return cellar_fail_errno(err, errno, "state directory %s", path);
-    if (mkdirat(fd, "sessions", 0700) < 0 && errno != EEXIST)
+    if ((mkdirat(fd, "sessions", 0700) < 0 && errno != EEXIST) ||
+        (mkdirat(fd, "supervisors", 0700) < 0 && errno != EEXIST))
         return cellar_fail_errno(err, errno, "state directory %s", path);
     if (read_owner(fd, owner) == CELLAR_OK)
         return CELLAR_OK;

@@ -3,6 +3,8 @@
  * process of the same user can adopt it:
  *
  *     owner                     who this directory is, 16 hex digits
+ *     supervisors/ID            a process that lives: reaper.h
+ *     journal.db                what all sessions did: journal.h
  *     sessions/NAME/lock        held while a process has the session
  *     sessions/NAME/record.json the record, 0600: it holds the key
  *     sessions/NAME/control     socket of the process that has it

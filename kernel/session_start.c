@@ -126,7 +126,7 @@ static enum cellar_code begin_start(struct cellar_session *s,
     if (s->spec.name)
         code = cellar_hold_take(state_dir, s->spec.name, &s->hold, err);
     if (code == CELLAR_OK)
-        code = cellar_reaper_new(s->c, &s->reaper, err);
+        code = cellar_reaper_new(s->c, s->spec.name, &s->reaper, err);
     if (code != CELLAR_OK)
         return code;
     cellar_timer_set(s->deadline, CELLAR_START_MS);
