@@ -40,8 +40,11 @@ void cellar_alive_sweep(const char *state_dir);
 
 struct cellar_reaper;
 
-/* Collects leavings from a listing: called for each container, then _run. */
-enum cellar_code cellar_reaper_new(struct cellar *c, struct cellar_reaper **out,
+/* Collects leavings from a listing: _look for each container, then _run. `own`
+ * is a session whose lock the caller itself has, or NULL: what ended under that
+ * name is a leaving. */
+enum cellar_code cellar_reaper_new(struct cellar *c, const char *own,
+                                   struct cellar_reaper **out,
                                    struct cellar_error *err);
 /* Returns whether `container` is a leaving, which will be removed. */
 bool cellar_reaper_look(struct cellar_reaper *reaper,
