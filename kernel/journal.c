@@ -1,0 +1,416 @@
+/* The journal's file: opened, made, prepared for; what its failures mean. */
+#include "journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "journal_private.h"
+
+/* "Cell", in the file's header; and the version of what follows. */
+#define APPLICATION_ID 0x43656c6c
+#define SCHEMA_VERSION 1
+
+/* No text or blob, and no statement, is longer: a damaged file can't make
+ * SQLite take more memory than that. */
+#define LENGTH_MAX (64 << 20)
+
+static const char schema[] =
+    "PRAGMA auto_vacuum = INCREMENTAL;"
+    "PRAGMA journal_mode = WAL;"
+    "BEGIN IMMEDIATE;"
+    "CREATE TABLE IF NOT EXISTS sessions("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " name TEXT NOT NULL, engine TEXT NOT NULL, image TEXT NOT NULL,"
+    " container TEXT NOT NULL UNIQUE, python TEXT NOT NULL,"
+    " created_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL DEFAULT 0,"
+    " ending TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',"
+    " resets INTEGER NOT NULL DEFAULT 0,"
+    " delivered INTEGER NOT NULL DEFAULT 0) STRICT;"
+    "CREATE INDEX IF NOT EXISTS sessions_by_name ON sessions(name, id);"
+    "CREATE TABLE IF NOT EXISTS cells("
+    " id INTEGER PRIMARY KEY,"
+    " session INTEGER NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,"
+    " cell INTEGER NOT NULL, code TEXT, began_ms INTEGER NOT NULL,"
+    " ended_ms INTEGER NOT NULL DEFAULT 0, resets INTEGER NOT NULL,"
+    " timeout_ms INTEGER NOT NULL, told INTEGER NOT NULL DEFAULT 0,"
+    " pruned INTEGER NOT NULL DEFAULT 0,"
+    " output_bytes INTEGER NOT NULL DEFAULT 0,"
+    " status INTEGER NOT NULL DEFAULT 0, state INTEGER NOT NULL DEFAULT 0,"
+    " restored_from INTEGER NOT NULL DEFAULT 0,"
+    " truncated INTEGER NOT NULL DEFAULT 0,"
+    " dropped_bytes INTEGER NOT NULL DEFAULT 0,"
+    " error_name TEXT, error_message TEXT, traceback TEXT,"
+    " limit_kind INTEGER NOT NULL DEFAULT 0,"
+    " limit_value INTEGER NOT NULL DEFAULT 0,"
+    " exit_code INTEGER NOT NULL DEFAULT 0,"
+    " signal INTEGER NOT NULL DEFAULT 0, reason TEXT,"
+    " wall_us INTEGER NOT NULL DEFAULT 0, cpu_us INTEGER NOT NULL DEFAULT 0,"
+    " peak_memory_bytes INTEGER NOT NULL DEFAULT 0,"
+    " UNIQUE(session, cell)) STRICT;"
+    "CREATE INDEX IF NOT EXISTS cells_untold ON cells(session, cell)"
+    " WHERE told = 0;"
+    "CREATE TABLE IF NOT EXISTS blobs("
+    " id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE,"
+    " data BLOB NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS outputs("
+    " cell INTEGER NOT NULL REFERENCES cells(id) ON DELETE CASCADE,"
+    " kind INTEGER NOT NULL, seq INTEGER NOT NULL, part INTEGER NOT NULL,"
+    " type TEXT NOT NULL, data BLOB, blob INTEGER REFERENCES blobs(id),"
+    " PRIMARY KEY(cell, kind, seq, part)) STRICT, WITHOUT ROWID;"
+    "PRAGMA application_id = 1130720364;"
+    "PRAGMA user_version = 1;"
+    "COMMIT;";
+
+/* Of every connection. A commit is in the file system's hands, not waited for
+ * on the disk; the log is moved by upkeep, not by whoever writes last. */
+static const char settings[] = "PRAGMA synchronous = NORMAL;"
+                               "PRAGMA foreign_keys = ON;"
+                               "PRAGMA trusted_schema = OFF;"
+                               "PRAGMA cell_size_check = ON;"
+                               "PRAGMA wal_autocheckpoint = 0;"
+                               "PRAGMA journal_size_limit = 4194304;"
+                               "PRAGMA temp_store = MEMORY;"
+                               "PRAGMA cache_size = -512;";
+
+#define CELL_COLUMNS                                                           \
+    "id, cell, code, began_ms, ended_ms, resets, told, pruned, status, "       \
+    "state, restored_from, truncated, dropped_bytes, error_name, "             \
+    "error_message, traceback, limit_kind, limit_value, exit_code, signal, "   \
+    "reason, wall_us, cpu_us, peak_memory_bytes, timeout_ms"
+
+static const char *const texts[JOURNAL_STATEMENTS] = {
+    [JOURNAL_BEGIN] = "BEGIN IMMEDIATE",
+    [JOURNAL_COMMIT] = "COMMIT",
+    [JOURNAL_ROLLBACK] = "ROLLBACK",
+    [JOURNAL_FIND_SESSION] =
+        "SELECT id, delivered, ended_ms FROM sessions WHERE container = ?1",
+    [JOURNAL_ADD_SESSION] =
+        "INSERT INTO sessions(name, engine, image, container, python, "
+        "created_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    [JOURNAL_REVIVE_SESSION] =
+        "UPDATE sessions SET ended_ms = 0, ending = '', reason = '' "
+        "WHERE id = ?1",
+    [JOURNAL_LAST_CELL] = "SELECT max(cell) FROM cells WHERE session = ?1",
+    [JOURNAL_END_SESSION] =
+        "UPDATE sessions SET ended_ms = ?2, ending = ?3, reason = ?4 "
+        "WHERE container = ?1 AND ended_ms = 0 RETURNING id",
+    [JOURNAL_END_CELLS] =
+        "UPDATE cells SET ended_ms = ?2, status = 7, state = 2, told = 1, "
+        "reason = ?3 WHERE session = ?1 AND ended_ms = 0",
+    [JOURNAL_RESET] = "UPDATE sessions SET resets = resets + 1 WHERE id = ?1",
+    [JOURNAL_DELIVERED] =
+        "UPDATE sessions SET delivered = max(delivered, ?2) WHERE id = ?1",
+    [JOURNAL_ADD_CELL] =
+        "INSERT INTO cells(session, cell, code, began_ms, resets, timeout_ms) "
+        "VALUES(?1, ?2, ?3, ?4, "
+        "(SELECT resets FROM sessions WHERE id = ?1), ?5) "
+        "ON CONFLICT(session, cell) DO UPDATE SET code = excluded.code, "
+        "timeout_ms = excluded.timeout_ms WHERE code IS NULL",
+    [JOURNAL_FIND_CELL] =
+        "SELECT id, timeout_ms FROM cells WHERE session = ?1 AND cell = ?2",
+    [JOURNAL_SET_OUTPUT_BYTES] =
+        "UPDATE cells SET output_bytes = ?2 WHERE id = ?1",
+    [JOURNAL_PUT_OUTPUT] =
+        "INSERT OR REPLACE INTO outputs(cell, kind, seq, part, type, data, "
+        "blob) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [JOURNAL_FIND_BLOB] = "SELECT id FROM blobs WHERE hash = ?1",
+    [JOURNAL_ADD_BLOB] = "INSERT INTO blobs(hash, data) VALUES(?1, ?2)",
+    [JOURNAL_END_CELL] =
+        "UPDATE cells SET ended_ms = ?3, told = ?4, status = ?5, state = ?6, "
+        "restored_from = ?7, truncated = ?8, dropped_bytes = ?9, "
+        "error_name = ?10, error_message = ?11, traceback = ?12, "
+        "limit_kind = ?13, limit_value = ?14, exit_code = ?15, signal = ?16, "
+        "reason = ?17, wall_us = ?18, cpu_us = ?19, peak_memory_bytes = ?20, "
+        "output_bytes = ?21 "
+        "WHERE session = ?1 AND cell = ?2 AND ended_ms = 0 RETURNING id",
+    [JOURNAL_CELLS] = "SELECT " CELL_COLUMNS " FROM cells "
+                      "WHERE session = ?1 AND cell >= ?2 ORDER BY cell",
+    [JOURNAL_UNTOLD] = "SELECT " CELL_COLUMNS " FROM cells WHERE session = ?1 "
+                       "AND told = 0 AND ended_ms > 0 ORDER BY cell LIMIT 1",
+    [JOURNAL_TELL] = "UPDATE cells SET told = 1 WHERE id = ?1",
+    [JOURNAL_OUTPUTS] =
+        "SELECT o.kind, o.seq, o.part, o.type, coalesce(b.data, o.data) "
+        "FROM outputs o LEFT JOIN blobs b ON b.id = o.blob "
+        "WHERE o.cell = ?1 ORDER BY o.kind, o.seq, o.part",
+    [JOURNAL_GLANCE] =
+        "SELECT count(c.id), sum(c.output_bytes), "
+        "max(s.created_ms, coalesce(max(c.ended_ms), 0)), "
+        "coalesce(max(c.ended_ms = 0), 0), s.id FROM sessions s "
+        "LEFT JOIN cells c ON c.session = s.id WHERE s.container = ?1",
+    [JOURNAL_SESSIONS] =
+        "SELECT s.id, s.name, s.engine, s.image, s.container, s.python, "
+        "s.created_ms, s.ended_ms, s.ending, s.reason, count(c.id), "
+        "sum(c.output_bytes) FROM sessions s "
+        "LEFT JOIN cells c ON c.session = s.id GROUP BY s.id ORDER BY s.id",
+    [JOURNAL_FIND_NAME] =
+        "SELECT id FROM sessions WHERE name = ?1 ORDER BY id DESC LIMIT 1",
+};
+
+/* --------------------------------------------------------- small parts -- */
+
+sqlite3_stmt *journal_statement(struct cellar_journal *journal,
+                                enum journal_statement which)
+{
+    sqlite3_stmt **slot = &journal->statements[which];
+    if (*slot) {
+        (void)sqlite3_reset(*slot);
+        (void)sqlite3_clear_bindings(*slot);
+    } else {
+        (void)sqlite3_prepare_v3(journal->db, texts[which], -1,
+                                 SQLITE_PREPARE_PERSISTENT, slot, NULL);
+    }
+    return *slot;
+}
+
+/* A row that comes of RETURNING is read by the caller, before. */
+int journal_run(sqlite3_stmt *statement)
+{
+    if (!statement)
+        return SQLITE_ERROR;
+    int rc = sqlite3_step(statement);
+    (void)sqlite3_reset(statement);
+    return rc;
+}
+
+int journal_exec(struct cellar_journal *journal, const char *sql)
+{
+    return sqlite3_exec(journal->db, sql, NULL, NULL, NULL);
+}
+
+int64_t journal_number(struct cellar_journal *journal, const char *sql)
+{
+    sqlite3_stmt *statement = NULL;
+    int64_t number = -1;
+    if (sqlite3_prepare_v2(journal->db, sql, -1, &statement, NULL) ==
+            SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW)
+        number = sqlite3_column_int64(statement, 0);
+    (void)sqlite3_finalize(statement);
+    return number;
+}
+
+void journal_bind(sqlite3_stmt *statement, int at, uint64_t value)
+{
+    (void)sqlite3_bind_int64(
+        statement, at, value > INT64_MAX ? INT64_MAX : (sqlite3_int64)value);
+}
+
+void journal_bind_text(sqlite3_stmt *statement, int at, const char *text,
+                       size_t len)
+{
+    (void)sqlite3_bind_text64(statement, at, text, len, SQLITE_STATIC,
+                              SQLITE_UTF8);
+}
+
+uint64_t journal_column(sqlite3_stmt *statement, int at)
+{
+    sqlite3_int64 value = sqlite3_column_int64(statement, at);
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+const char *journal_column_text(sqlite3_stmt *statement, int at)
+{
+    const char *text = (const char *)sqlite3_column_text(statement, at);
+    return text ? text : "";
+}
+
+uint64_t journal_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ------------------------------------------------------------- failing -- */
+
+static enum cellar_code fail_system(const struct cellar_journal *journal,
+                                    struct cellar_error *err)
+{
+    int why = sqlite3_system_errno(journal->db);
+    if (why == ENOSPC || why == EDQUOT || why == EFBIG)
+        return cellar_fail(err, CELLAR_E_SYS,
+                           "%s can't be written: %s; cells are not recorded "
+                           "until there is room",
+                           journal->path, strerror(why));
+    return cellar_fail(err, CELLAR_E_SYS, "%s: %s%s%s", journal->path,
+                       sqlite3_errmsg(journal->db), why ? ": " : "",
+                       why ? strerror(why) : "");
+}
+
+enum cellar_code journal_fail(const struct cellar_journal *journal, int rc,
+                              struct cellar_error *err)
+{
+    switch (rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_ROW:
+    case SQLITE_DONE:
+        return CELLAR_OK;
+    case SQLITE_NOMEM:
+        return cellar_fail(err, CELLAR_E_NOMEM, "%s: out of memory",
+                           journal->path);
+    case SQLITE_FULL:
+        return cellar_fail(err, CELLAR_E_SYS,
+                           "%s can't be written: no space is left on its file "
+                           "system; cells are not recorded until there is",
+                           journal->path);
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return cellar_fail(err, CELLAR_E_SYS,
+                           "%s is damaged, cells are not recorded; move it "
+                           "away (mv %s %s.damaged), and a new one is made",
+                           journal->path, journal->path, journal->path);
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return cellar_fail(err, CELLAR_E_SYS,
+                           "%s is in use by another process for too long",
+                           journal->path);
+    default:
+        return fail_system(journal, err);
+    }
+}
+
+/* ------------------------------------------------------------ opening --- */
+
+/* Made by us, so that nobody else may read it: SQLite gives its other files
+ * the same mode. */
+static enum cellar_code touch(struct cellar_journal *journal,
+                              struct cellar_error *err)
+{
+    struct stat is;
+    CELLAR_AUTO_CLOSE int fd =
+        open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || fstat(fd, &is) < 0)
+        return cellar_fail_errno(err, errno, "%s", journal->path);
+    if (!S_ISREG(is.st_mode))
+        return cellar_fail(err, CELLAR_E_SYS, "%s is no file", journal->path);
+    journal->dev = is.st_dev;
+    journal->ino = is.st_ino;
+    return CELLAR_OK;
+}
+
+static int configure(struct cellar_journal *journal)
+{
+    sqlite3 *db = journal->db;
+    (void)sqlite3_extended_result_codes(db, 1);
+    (void)sqlite3_busy_timeout(db, CELLAR_JOURNAL_BUSY_MS);
+    (void)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, LENGTH_MAX);
+    (void)sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
+    (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+    return journal_exec(journal, settings);
+}
+
+/* An empty file becomes a journal; another program's file, or one of a later
+ * version, is left alone. */
+static enum cellar_code check_schema(struct cellar_journal *journal,
+                                     struct cellar_error *err)
+{
+    int64_t version = journal_number(journal, "PRAGMA user_version");
+    int64_t owner = journal_number(journal, "PRAGMA application_id");
+    int64_t pages = journal_number(journal, "PRAGMA page_count");
+    if (version < 0 || owner < 0 || pages < 0)
+        return journal_fail(journal, sqlite3_extended_errcode(journal->db),
+                            err);
+    if (pages == 0 || (version == 0 && owner == 0))
+        return journal_fail(journal, journal_exec(journal, schema), err);
+    if (owner != APPLICATION_ID)
+        return cellar_fail(err, CELLAR_E_SYS,
+                           "%s is no journal of Cellar's; move it away",
+                           journal->path);
+    if (version > SCHEMA_VERSION)
+        return cellar_fail(err, CELLAR_E_SYS,
+                           "%s is of a later version of Cellar", journal->path);
+    return CELLAR_OK;
+}
+
+static enum cellar_code open_file(struct cellar_journal *journal,
+                                  struct cellar_error *err)
+{
+    enum cellar_code code = touch(journal, err);
+    if (code != CELLAR_OK)
+        return code;
+    int rc = sqlite3_open_v2(journal->path, &journal->db,
+                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+                                 SQLITE_OPEN_NOFOLLOW,
+                             NULL);
+    if (rc == SQLITE_OK)
+        rc = configure(journal);
+    if (rc != SQLITE_OK)
+        return journal->db ? journal_fail(journal, rc, err)
+                           : cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
+    return check_schema(journal, err);
+}
+
+enum cellar_code cellar_journal_open(const char *state_dir,
+                                     struct cellar_journal **out,
+                                     struct cellar_error *err)
+{
+    char real[PATH_MAX];
+    if (!realpath(state_dir, real))
+        return cellar_fail_errno(err, errno, "state directory %s", state_dir);
+    struct cellar_journal *journal = calloc(1, sizeof *journal);
+    if (!journal || asprintf(&journal->path, "%s/journal.db", real) < 0) {
+        free(journal);
+        return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
+    }
+    enum cellar_code code = open_file(journal, err);
+    if (code != CELLAR_OK) {
+        cellar_journal_close(journal);
+        return code;
+    }
+    *out = journal;
+    return CELLAR_OK;
+}
+
+void cellar_journal_close(struct cellar_journal *journal)
+{
+    if (!journal)
+        return;
+    for (size_t i = 0; i < JOURNAL_STATEMENTS; i++)
+        (void)sqlite3_finalize(journal->statements[i]);
+    (void)sqlite3_close(journal->db);
+    free(journal->path);
+    free(journal);
+}
+
+/* -------------------------------------------------------- transactions -- */
+
+static bool is_there(const struct cellar_journal *journal)
+{
+    struct stat is;
+    return stat(journal->path, &is) == 0 && is.st_dev == journal->dev &&
+           is.st_ino == journal->ino;
+}
+
+enum cellar_code journal_begin(struct cellar_journal *journal,
+                               struct cellar_error *err)
+{
+    if (!is_there(journal))
+        return cellar_fail(err, CELLAR_E_SYS,
+                           "%s was removed, or replaced, while it was in use: "
+                           "cells of this process are not recorded",
+                           journal->path);
+    int rc = journal_run(journal_statement(journal, JOURNAL_BEGIN));
+    return journal_fail(journal, rc, err);
+}
+
+enum cellar_code journal_end(struct cellar_journal *journal, int rc,
+                             struct cellar_error *err)
+{
+    bool fine = rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW;
+    if (fine)
+        rc = journal_run(journal_statement(journal, JOURNAL_COMMIT));
+    fine = rc == SQLITE_OK || rc == SQLITE_DONE;
+    enum cellar_code code = journal_fail(journal, rc, err);
+    /* Some failures have rolled back already. */
+    if (!fine && !sqlite3_get_autocommit(journal->db))
+        (void)journal_run(journal_statement(journal, JOURNAL_ROLLBACK));
+    return code;
+}

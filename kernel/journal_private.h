@@ -1,0 +1,90 @@
+/* What the files journal*.c share: the connection, its statements, errors. */
+#ifndef CELLAR_KERNEL_JOURNAL_PRIVATE_H
+#define CELLAR_KERNEL_JOURNAL_PRIVATE_H
+
+#include <sqlite3.h>
+#include <sys/types.h>
+
+#include "fail.h"
+#include "journal.h"
+
+/* The statements that are run again and again: prepared when first used, and
+ * kept. The texts are in journal.c. */
+enum journal_statement {
+    JOURNAL_BEGIN,
+    JOURNAL_COMMIT,
+    JOURNAL_ROLLBACK,
+    JOURNAL_FIND_SESSION,
+    JOURNAL_ADD_SESSION,
+    JOURNAL_REVIVE_SESSION,
+    JOURNAL_LAST_CELL,
+    JOURNAL_END_SESSION,
+    JOURNAL_END_CELLS,
+    JOURNAL_RESET,
+    JOURNAL_DELIVERED,
+    JOURNAL_ADD_CELL,
+    JOURNAL_FIND_CELL,
+    JOURNAL_SET_OUTPUT_BYTES,
+    JOURNAL_PUT_OUTPUT,
+    JOURNAL_FIND_BLOB,
+    JOURNAL_ADD_BLOB,
+    JOURNAL_END_CELL,
+    JOURNAL_CELLS,
+    JOURNAL_UNTOLD,
+    JOURNAL_TELL,
+    JOURNAL_OUTPUTS,
+    JOURNAL_GLANCE,
+    JOURNAL_SESSIONS,
+    JOURNAL_FIND_NAME,
+    JOURNAL_STATEMENTS
+};
+
+/* What a row of outputs holds. */
+enum journal_kind {
+    JOURNAL_STDOUT = 1,
+    JOURNAL_STDERR = 2,
+    JOURNAL_DISPLAY = 3,
+    JOURNAL_RESULT = 4
+};
+
+struct cellar_journal {
+    sqlite3 *db;
+    char *path;
+    dev_t dev; /* of the file that was opened: another one may be at its path */
+    ino_t ino;
+    sqlite3_stmt *statements[JOURNAL_STATEMENTS];
+    int64_t pruned_s; /* when upkeep has pruned last, monotonic; 0: never */
+};
+
+/* The statement, reset and without values. NULL: it can't be prepared. */
+sqlite3_stmt *journal_statement(struct cellar_journal *journal,
+                                enum journal_statement which);
+/* Runs a statement that gives no rows; NULL fails. An SQLite code. */
+int journal_run(sqlite3_stmt *statement);
+/* Runs SQL that is used seldom. */
+int journal_exec(struct cellar_journal *journal, const char *sql);
+/* One number of the first row of seldom used SQL; -1 where there is none. */
+int64_t journal_number(struct cellar_journal *journal, const char *sql);
+
+/* What an SQLite code comes to; CELLAR_OK for _OK, _ROW and _DONE. */
+enum cellar_code journal_fail(const struct cellar_journal *journal, int rc,
+                              struct cellar_error *err);
+
+/* A transaction for writing: begins it, unless the file at the journal's path
+ * is another one by now; ends it, by `rc`, and returns what came of it. */
+enum cellar_code journal_begin(struct cellar_journal *journal,
+                               struct cellar_error *err);
+enum cellar_code journal_end(struct cellar_journal *journal, int rc,
+                             struct cellar_error *err);
+
+/* Values: numbers beyond INT64_MAX are kept as that. NULL texts are NULL. */
+void journal_bind(sqlite3_stmt *statement, int at, uint64_t value);
+void journal_bind_text(sqlite3_stmt *statement, int at, const char *text,
+                       size_t len);
+uint64_t journal_column(sqlite3_stmt *statement, int at);
+/* "" for NULL. Lent until the next step. */
+const char *journal_column_text(sqlite3_stmt *statement, int at);
+
+uint64_t journal_now_ms(void);
+
+#endif
