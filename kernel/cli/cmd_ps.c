@@ -8,14 +8,12 @@
 #include "units.h"
 
 static const struct cellar_column columns[] = {
-    {"name", "NAME"},     {"container", "CONTAINER"}, {"image", "IMAGE"},
-    {"engine", "ENGINE"}, {"state", "STATE"},         {"age_s", "AGE"},
-    {"created", NULL},    {"cells", "CELLS"},         {"holder", "HOLDER"},
+    {"name", "NAME"},     {"container", NULL},  {"image", "IMAGE"},
+    {"engine", "ENGINE"}, {"state", "STATE"},   {"age_s", "AGE"},
+    {"created", NULL},    {"idle_ms", "IDLE"},  {"memory_bytes", "MEMORY"},
+    {"cells", "CELLS"},   {"holder", "HOLDER"},
 };
 #define COLUMN_COUNT (sizeof columns / sizeof columns[0])
-
-/* As people know container ids. */
-#define SHORT_ID 12
 
 struct listing {
     struct cellar_table *table;
@@ -36,28 +34,51 @@ static void say_age(uint64_t seconds, char text[CELLAR_UNIT_TEXT_MAX])
         cellar_unit_say(CELLAR_UNIT_MILLIS, seconds / step * step * 1000, text);
 }
 
+/* null in JSON and "-" for people where it is not known. */
+static void add_idle(struct cellar_table *table, uint64_t idle_ms)
+{
+    char text[CELLAR_UNIT_TEXT_MAX] = "";
+    if (idle_ms == CELLAR_UNKNOWN) {
+        cellar_table_text(table, NULL);
+        return;
+    }
+    say_age(idle_ms / 1000, text);
+    cellar_table_number(table, idle_ms, text);
+}
+
+static void add_memory(struct cellar_table *table, uint64_t bytes)
+{
+    char text[CELLAR_UNIT_TEXT_MAX] = "";
+    if (bytes == CELLAR_UNKNOWN) {
+        cellar_table_text(table, NULL);
+        return;
+    }
+    cellar_unit_say(CELLAR_UNIT_BYTES, bytes, text);
+    cellar_table_number(table, bytes, text);
+}
+
 static void add_row(void *user, const struct cellar_info *info)
 {
     struct listing *listing = user;
     char age_text[CELLAR_UNIT_TEXT_MAX] = "";
     char cells[24] = "";
     char holder[24] = "-";
-    char id[SHORT_ID + 1] = "";
     uint64_t age =
         listing->now > info->created ? listing->now - info->created : 0;
     say_age(age, age_text);
     snprintf(cells, sizeof cells, "%" PRIu64, info->cells);
     if (info->holder)
         snprintf(holder, sizeof holder, "%" PRIu64, info->holder);
-    snprintf(id, sizeof id, "%s", info->container);
     const char *name = info->name[0] || listing->json ? info->name : NULL;
     cellar_table_text(listing->table, name);
-    cellar_table_text(listing->table, listing->json ? info->container : id);
+    cellar_table_text(listing->table, info->container);
     cellar_table_text(listing->table, info->image);
     cellar_table_text(listing->table, info->engine);
     cellar_table_text(listing->table, info->state);
     cellar_table_number(listing->table, age, age_text);
     cellar_table_number(listing->table, info->created, "");
+    add_idle(listing->table, info->idle_ms);
+    add_memory(listing->table, info->memory_bytes);
     cellar_table_number(listing->table, info->cells, cells);
     cellar_table_number(listing->table, info->holder, holder);
 }
@@ -95,11 +116,15 @@ const struct cellar_command cellar_command_ps = {
     .operands_min = 0,
     .operands_max = 0,
     .text = "List the sessions",
-    .details = "HOLDER is the process that has the session now. With --json a "
-               "list of objects:\n"
-               "name (empty for a session that ends with its command), "
-               "container, image,\n"
-               "engine, state, age_s, created (seconds since 1970), cells, "
-               "holder (0: nobody).\n",
+    .details =
+        "IDLE is the time since the last cell ended, HOLDER the process that "
+        "has the\n"
+        "session now. With --json a list of objects: name (empty for a "
+        "session that ends\n"
+        "with its command), container, image, engine, state, age_s, created "
+        "(seconds\n"
+        "since 1970), idle_ms (0 while a cell runs), memory_bytes, cells, "
+        "holder (0:\n"
+        "nobody); null where a figure can't be had.\n",
     .run = run,
 };

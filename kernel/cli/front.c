@@ -10,6 +10,7 @@
 #include "kernel/fail.h"
 #include "kernel/loop.h"
 #include "signals.h"
+#include "unattended.h"
 
 void cellar_front_init(struct cellar_front *front)
 {
@@ -161,7 +162,42 @@ bool cellar_front_idle(struct cellar_front *front, int fd)
     }
 }
 
+bool cellar_front_pause(struct cellar_front *front, uint64_t ms)
+{
+    uint64_t until_us = cellar_loop_now_us() + ms * 1000;
+    while (!cellar_front_quit(front)) {
+        uint64_t now_us = cellar_loop_now_us();
+        if (now_us >= until_us)
+            return true;
+        struct pollfd fd = {.fd = cellar_fd(front->c), .events = POLLIN};
+        int left_ms = (int)((until_us - now_us + 999) / 1000);
+        int due_ms = cellar_timeout(front->c);
+        (void)poll(&fd, 1, due_ms >= 0 && due_ms < left_ms ? due_ms : left_ms);
+        cellar_dispatch(front->c, 0);
+    }
+    return false;
+}
+
 /* ---------------------------------------------------------- sessions -- */
+
+static void warn_line(void *user, const char *line)
+{
+    struct cellar_front *front = user;
+    cellar_output_end_line(&front->err_out);
+    cellar_output_printf(&front->err_out, "cellar: %s\n", line);
+}
+
+static void tell_unattended(void *user, struct cellar_session *session,
+                            struct cellar_result *result)
+{
+    struct cellar_front *front = user;
+    /* At the REPL's prompt: the line under way is not ours. */
+    if (front->patient && !front->waiting)
+        cellar_output_text(&front->err_out, "\n");
+    cellar_unattended_tell(&front->err_out, cellar_session_name(session),
+                           result, front->options.json);
+    cellar_result_free(result);
+}
 
 enum cellar_code cellar_front_open(struct cellar_front *front)
 {
@@ -173,6 +209,10 @@ enum cellar_code cellar_front_open(struct cellar_front *front)
         .data_dir = options->data_dir,
         .log = options->verbose ? log_line : NULL,
         .log_user = front,
+        .warn = warn_line,
+        .warn_user = front,
+        .unattended = front->on & CELLAR_ON_RUNNERS ? tell_unattended : NULL,
+        .unattended_user = front,
     };
     return cellar_new(&config, &front->c, &front->err);
 }

@@ -38,6 +38,7 @@ enum cellar_show {
 struct cellar_front {
     struct cellar_options options;
     const char *command; /* its name, for hints; NULL before it is known */
+    unsigned on;         /* its bit, of enum cellar_on */
     struct cellar_output out;
     struct cellar_output err_out;
     enum cellar_show show;
@@ -63,7 +64,8 @@ void cellar_front_init(struct cellar_front *front);
  * status: `status`, or what went wrong at the end. */
 int cellar_front_done(struct cellar_front *front, int status);
 
-/* Opens the supervisor, for commands that only ask. */
+/* Opens the supervisor, for commands that only ask. What it warns of goes to
+ * stderr; so does, for a command that runs cells, what ended unattended. */
 enum cellar_code cellar_front_open(struct cellar_front *front);
 
 /* Starts a session, or adopts the live one called `name`, and catches signals
@@ -83,6 +85,10 @@ enum cellar_code cellar_front_run(struct cellar_front *front, const char *code,
 /* Waits until all that was printed is written, the event loop running. A
  * Ctrl-C ends the waiting and throws the rest away. */
 void cellar_front_flush(struct cellar_front *front);
+
+/* Runs the event loop for `ms`; false when a signal, or a stdout that can't be
+ * written any more, came before. */
+bool cellar_front_pause(struct cellar_front *front, uint64_t ms);
 
 /* Runs the event loop while the user thinks; returns true when `fd` has
  * something to read, false when a signal came. */

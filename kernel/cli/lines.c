@@ -1,6 +1,5 @@
 #include "lines.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 /* A walk through the text. A logical line is what ends with a newline outside
@@ -184,4 +183,17 @@ enum cellar_lines cellar_lines_state(const char *text, size_t len)
     if (walk.block && !ends_empty(text, len))
         return CELLAR_LINES_MORE;
     return CELLAR_LINES_COMPLETE;
+}
+
+void cellar_lines_mark_quoted(const char *text, size_t len, bool *inside)
+{
+    struct walk walk = {.at = text, .end = text + len};
+    memset(inside, 0, len * sizeof *inside);
+    while (walk.at < walk.end && !walk.broken) {
+        const char *from = walk.at;
+        bool quoted = *from == '"' || *from == '\'';
+        step(&walk, text);
+        for (const char *p = from + 1; quoted && p < walk.at; p++)
+            inside[p - text] = true;
+    }
 }

@@ -15,6 +15,7 @@
 #ifndef CELLAR_CLI_LINES_H
 #define CELLAR_CLI_LINES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum cellar_lines {
@@ -25,5 +26,11 @@ enum cellar_lines {
 
 /* Looks at `text`, whole lines of which the last may lack its newline. */
 enum cellar_lines cellar_lines_state(const char *text, size_t len);
+
+/* Sets inside[i], of `len`, for each byte that follows the opening quote of a
+ * text in quotes, its closing ones included; clears all others. What stands
+ * behind something that no Python reads, such as a bracket too many, is taken
+ * to be in no quotes. */
+void cellar_lines_mark_quoted(const char *text, size_t len, bool *inside);
 
 #endif

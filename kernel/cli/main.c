@@ -48,6 +48,7 @@ static int dispatch(struct cellar_front *front, int argc, char **argv)
     if (options->operand_count > 0)
         command = cellar_command_find(options->operands[0]);
     front->command = command ? command->name : NULL;
+    front->on = command ? command->bit : 0;
     if (code != CELLAR_OK)
         return cellar_front_usage(front, "%s", front->err.msg);
     if (options->version) {

@@ -264,6 +264,18 @@ enum cellar_code cellar_notebook_add(struct cellar_notebook *notebook,
     return result;
 }
 
+enum cellar_code cellar_notebook_remark(struct cellar_notebook *notebook,
+                                        const char *text,
+                                        struct cellar_error *err)
+{
+    json_t *cells = json_object_get(notebook->root, "cells");
+    json_t *cell = json_pack("{s:s, s:{}, s:s}", "cell_type", "markdown",
+                             "metadata", "source", text);
+    if (!cell || json_array_append_new(cells, cell) != 0)
+        return no_memory(err);
+    return CELLAR_OK;
+}
+
 /* ----------------------------------------------------------- the rest -- */
 
 size_t cellar_notebook_count(const struct cellar_notebook *notebook)

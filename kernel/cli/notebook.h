@@ -38,6 +38,11 @@ enum cellar_code cellar_notebook_add(struct cellar_notebook *notebook,
                                      const char *code, size_t len,
                                      struct cellar_error *err);
 
+/* A markdown cell of `text` (copied): a word of Cellar's own. E_NOMEM. */
+enum cellar_code cellar_notebook_remark(struct cellar_notebook *notebook,
+                                        const char *text,
+                                        struct cellar_error *err);
+
 void cellar_notebook_free(struct cellar_notebook *notebook); /* NULL is fine */
 
 /* Code cells that are not blank, from 0. The code is lent, NUL-terminated,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cellar/history.h"
 #include "config.h"
 #include "kernel/fail.h"
 #include "nearest.h"
@@ -16,6 +17,10 @@
 #define LIST   .type = CELLAR_OPTION_LIST
 #define IMAGE  .type = CELLAR_OPTION_IMAGE
 #define NUMBER .type = CELLAR_OPTION_NUMBER
+#define COUNTS NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1, .max = COUNT_MAX
+
+#define COUNT_MAX 1000000000
+#define AGE_MAX   (UINT64_C(36500) * 24 * 60 * 60 * 1000)
 
 static const struct cellar_option words[] = {
     {"image", 'i', IMAGE, .value = "IMAGE",
@@ -56,6 +61,29 @@ static const struct cellar_option words[] = {
     {"cells", 'n', NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1, .max = 10000000,
      .value = "N", .commands = CELLAR_ON_BENCH, .offset = AT(cells),
      .text = "how many cells to time"},
+    {"id", 0, COUNTS, .value = "ID",
+     .commands = CELLAR_ON_HISTORY | CELLAR_ON_EXPORT, .offset = AT(id),
+     .text = "the session with this id, as history lists it, where older ones "
+             "had the name too"},
+    {"cell", 0, COUNTS, .value = "N", .commands = CELLAR_ON_HISTORY,
+     .offset = AT(cell), .text = "only the cell with this number"},
+    {"last", 0, COUNTS, .value = "N", .commands = CELLAR_ON_HISTORY,
+     .offset = AT(last), .text = "only the last N cells"},
+    {"prune", 0, FLAG, .commands = CELLAR_ON_HISTORY, .offset = AT(prune),
+     .text = "make the journal smaller, and tell what went"},
+    {"age", 0, NUMBER, .unit = CELLAR_UNIT_MILLIS, .max = AGE_MAX,
+     .value = "TIME", .commands = CELLAR_ON_HISTORY, .offset = AT(age_ms),
+     .text = "with --prune: sessions that ended longer ago go"},
+    {"size", 0, NUMBER, .unit = CELLAR_UNIT_BYTES, .max = UINT64_C(1) << 50,
+     .value = "SIZE", .commands = CELLAR_ON_HISTORY, .offset = AT(size_bytes),
+     .text = "with --prune: what the journal may take on disk"},
+    {"script", 0, FLAG, .commands = CELLAR_ON_EXPORT, .offset = AT(script),
+     .text = "a Python script with \"# %%\" cells, in place of a notebook"},
+    {"interval", 0, NUMBER, .unit = CELLAR_UNIT_MILLIS, .min = 100,
+     .max = 3600000, .value = "TIME", .commands = CELLAR_ON_STATS,
+     .offset = AT(interval_ms), .text = "time between two rows"},
+    {"count", 0, COUNTS, .value = "N", .commands = CELLAR_ON_STATS,
+     .offset = AT(count), .text = "end after N rows"},
     {"engine", 'e', TEXT, .value = "ENGINE", .commands = CELLAR_ON_ALL,
      .in_config = true, .offset = AT(engine),
      .text = "container engine: docker, which is the default"},
@@ -152,6 +180,9 @@ void cellar_options_init(struct cellar_options *options)
 {
     *options = (struct cellar_options){0};
     cellar_spec_init(&options->spec);
+    options->age_ms = CELLAR_HISTORY_AGE_MS;
+    options->size_bytes = CELLAR_HISTORY_BYTES;
+    options->interval_ms = 1000;
 }
 
 void cellar_options_done(struct cellar_options *options)

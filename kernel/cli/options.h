@@ -38,7 +38,12 @@ enum cellar_on {
     CELLAR_ON_DOCTOR = 1 << 8,
     CELLAR_ON_IMAGE = 1 << 9,
     CELLAR_ON_BENCH = 1 << 10,
-    CELLAR_ON_ALL = (1 << 11) - 1,
+    CELLAR_ON_HISTORY = 1 << 11,
+    CELLAR_ON_EXPORT = 1 << 12,
+    CELLAR_ON_STATS = 1 << 13,
+    CELLAR_ON_ALL = (1 << 14) - 1,
+    /* Those that run cells: they tell what ended unattended. */
+    CELLAR_ON_RUNNERS = CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_EXEC,
     /* Those that may start a session. */
     CELLAR_ON_MAKERS =
         CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_START | CELLAR_ON_BENCH
@@ -55,11 +60,21 @@ struct cellar_options {
     const char *state_dir;
     const char *data_dir;
     const char *config;
-    const char *output;  /* run: the executed notebook */
-    const char *session; /* run: the name of the session to run in */
-    const char *variant; /* image build */
-    const char *base;    /* image build */
-    uint64_t cells;      /* bench: how many; 0: its own choice */
+    const char *output;   /* run: the executed notebook */
+    const char *session;  /* run: the name of the session to run in */
+    const char *variant;  /* image build */
+    const char *base;     /* image build */
+    uint64_t cells;       /* bench: how many; 0: its own choice */
+    uint64_t id;          /* history, export: a session in the journal; 0: none
+                             is named */
+    uint64_t cell;        /* history: the one to show; 0: all */
+    uint64_t last;        /* history: how many; 0: all */
+    uint64_t age_ms;      /* history --prune */
+    uint64_t size_bytes;  /* history --prune */
+    uint64_t interval_ms; /* stats */
+    uint64_t count;       /* stats: how many rows; 0: its own choice */
+    bool prune;
+    bool script;
     bool keep_going;
     bool all;
     bool json;

@@ -5,6 +5,7 @@
 
 #include "kernel/fail.h"
 #include "kernel/utf8.h"
+#include "lines.h"
 
 /* A line of the text, its newline included. */
 struct line {
@@ -162,5 +163,42 @@ enum cellar_code cellar_script_read(const char *name, const char *text,
         return cellar_wrap(err, "%.200s", name);
     }
     *out = notebook;
+    return CELLAR_OK;
+}
+
+/* ------------------------------------------------------------ writing -- */
+
+void cellar_script_remark(FILE *file, const char *text)
+{
+    fprintf(file, "\n# %%%% [markdown]\n# %s\n", text);
+}
+
+enum cellar_code cellar_script_put(FILE *file, const char *title,
+                                   const char *code, size_t len, size_t *parted,
+                                   struct cellar_error *err)
+{
+    size_t plain_len = 0;
+    size_t number = 0;
+    /* Python ends lines at CR too; a reader of the script sees only LF. */
+    CELLAR_AUTO_FREE char *plain = normalize(code, len, &plain_len);
+    CELLAR_AUTO_FREE bool *quoted = calloc(len + 1, sizeof *quoted);
+    *parted = 0;
+    if (!plain || !quoted)
+        return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
+    cellar_lines_mark_quoted(plain, plain_len, quoted);
+    fprintf(file, "\n# %%%%%s%s\n", title[0] ? " " : "", title);
+    for (size_t at = 0; at < plain_len;) {
+        size_t ignored = 0;
+        struct line line = next_line(plain + at, plain_len - at);
+        bool marker = is_marker(line, &ignored);
+        number++;
+        if (marker && quoted[at] && *parted == 0)
+            *parted = number;
+        fputs(marker && !quoted[at] ? " " : "", file);
+        fwrite(line.text, 1, line.len, file);
+        at += line.len;
+    }
+    if (plain_len > 0 && plain[plain_len - 1] != '\n')
+        fputc('\n', file);
     return CELLAR_OK;
 }

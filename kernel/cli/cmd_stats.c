@@ -1,0 +1,193 @@
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "command.h"
+#include "kernel/fail.h"
+#include "kernel/json.h"
+#include "kernel/spec.h"
+#include "signals.h"
+#include "units.h"
+
+/* Over how long the CPU of the first row is measured. */
+#define FIRST_MS 200
+
+/* Rows between two lines of titles, for people. */
+#define ROWS_PER_TITLE 20
+
+/* Thousandths of a core in use between two measurements. */
+static uint64_t cpu_millis(const struct cellar_stats *before,
+                           const struct cellar_stats *now)
+{
+    if (before->cpu_us == CELLAR_UNKNOWN || now->cpu_us == CELLAR_UNKNOWN ||
+        now->taken_us <= before->taken_us || now->cpu_us < before->cpu_us)
+        return CELLAR_UNKNOWN;
+    return (uint64_t)((double)(now->cpu_us - before->cpu_us) * 1000.0 /
+                      (double)(now->taken_us - before->taken_us));
+}
+
+static void say(enum cellar_unit unit, uint64_t value,
+                char text[CELLAR_UNIT_TEXT_MAX])
+{
+    if (value == CELLAR_UNKNOWN)
+        snprintf(text, CELLAR_UNIT_TEXT_MAX, "-");
+    else
+        cellar_unit_say(unit, value, text);
+}
+
+static void print_row(struct cellar_output *out, uint64_t row, uint64_t millis,
+                      const struct cellar_stats *stats)
+{
+    char at[16] = "";
+    char cpu[CELLAR_UNIT_TEXT_MAX] = "-";
+    char texts[5][CELLAR_UNIT_TEXT_MAX] = {""};
+    time_t now = time(NULL);
+    struct tm parts = {0};
+    if (localtime_r(&now, &parts))
+        (void)strftime(at, sizeof at, "%H:%M:%S", &parts);
+    if (millis != CELLAR_UNKNOWN)
+        snprintf(cpu, sizeof cpu, "%.1f%%", (double)millis / 10.0);
+    say(CELLAR_UNIT_BYTES, stats->memory_bytes, texts[0]);
+    say(CELLAR_UNIT_BYTES, stats->memory_limit_bytes, texts[1]);
+    say(CELLAR_UNIT_COUNT, stats->pids, texts[2]);
+    say(CELLAR_UNIT_COUNT, stats->pids_limit, texts[3]);
+    say(CELLAR_UNIT_BYTES, stats->output_bytes, texts[4]);
+    if (row % ROWS_PER_TITLE == 0)
+        cellar_output_printf(out, "%-8s %7s %25s %11s %11s %7s  %s\n", "TIME",
+                             "CPU", "MEMORY / LIMIT", "PIDS", "OUTPUT", "CELLS",
+                             "STATE");
+    cellar_output_printf(
+        out, "%-8s %7s %11s / %11s %4s / %4s %11s %7" PRIu64 "  %s\n", at, cpu,
+        texts[0], texts[1], texts[2], texts[3], texts[4], stats->cells,
+        stats->state ? stats->state : "-");
+}
+
+static json_t *number(uint64_t value)
+{
+    return value == CELLAR_UNKNOWN ? json_null()
+                                   : json_integer((json_int_t)value);
+}
+
+static json_t *percent(uint64_t millis)
+{
+    return millis == CELLAR_UNKNOWN ? json_null()
+                                    : json_real((double)millis / 10.0);
+}
+
+static json_t *object_of(const char *name, uint64_t millis,
+                         const struct cellar_stats *stats)
+{
+    return json_pack(
+        "{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "name", name,
+        "time_s", (json_int_t)time(NULL), "cpu_percent", percent(millis),
+        "cpu_us", number(stats->cpu_us), "memory_bytes",
+        number(stats->memory_bytes), "memory_limit_bytes",
+        number(stats->memory_limit_bytes), "pids", number(stats->pids),
+        "pids_limit", number(stats->pids_limit), "output_bytes",
+        number(stats->output_bytes), "cells", number(stats->cells), "state",
+        stats->state ? stats->state : "");
+}
+
+static enum cellar_code print_json(struct cellar_front *front, uint64_t millis,
+                                   const struct cellar_stats *stats)
+{
+    json_t *object = object_of(front->options.operands[1], millis, stats);
+    CELLAR_AUTO_FREE char *text = cellar_json_text(
+        object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
+    json_decref(object);
+    if (!text)
+        return cellar_fail(&front->err, CELLAR_E_NOMEM, "out of memory");
+    cellar_output_text(&front->out, text);
+    cellar_output_text(&front->out, "\n");
+    return CELLAR_OK;
+}
+
+static enum cellar_code measure(struct cellar_front *front,
+                                struct cellar_stats *stats)
+{
+    return cellar_stats_name(front->c, front->options.operands[1], stats,
+                             &front->err);
+}
+
+/* One row, after a pause. E_AGAIN: the user ended it. */
+static enum cellar_code show_next(struct cellar_front *front, uint64_t row,
+                                  struct cellar_stats *before)
+{
+    struct cellar_stats now = {0};
+    uint64_t pause_ms = row == 0 ? FIRST_MS : front->options.interval_ms;
+    if (!cellar_front_pause(front, pause_ms))
+        return CELLAR_E_AGAIN;
+    enum cellar_code code = measure(front, &now);
+    if (code != CELLAR_OK)
+        return code;
+    uint64_t millis = cpu_millis(before, &now);
+    if (front->options.json)
+        code = print_json(front, millis, &now);
+    else
+        print_row(&front->out, row, millis, &now);
+    cellar_front_flush(front);
+    *before = now;
+    return code;
+}
+
+/* Ctrl-C is how one ends it; any other signal and a dead stdout are told. */
+static int ended_by_user(const struct cellar_front *front)
+{
+    bool fine = cellar_signals_quit() == 0 && cellar_output_ok(&front->out);
+    return fine ? CELLAR_EXIT_OK : cellar_front_quit(front);
+}
+
+static int watch(struct cellar_front *front)
+{
+    const struct cellar_options *options = &front->options;
+    struct cellar_stats before = {0};
+    uint64_t count = options->count;
+    uint64_t row = 0;
+    if (count == 0 && !front->out.tty)
+        count = 1;
+    enum cellar_code code = measure(front, &before);
+    while (code == CELLAR_OK && (count == 0 || row < count)) {
+        code = show_next(front, row, &before);
+        row += code == CELLAR_OK;
+    }
+    if (code == CELLAR_E_AGAIN)
+        return ended_by_user(front);
+    /* That it was stopped ends the watching, as it ended the session. */
+    if (code == CELLAR_OK || (code == CELLAR_E_NOT_FOUND && row > 0))
+        return CELLAR_EXIT_OK;
+    return cellar_front_fail(front);
+}
+
+static int run(struct cellar_front *front)
+{
+    const char *name = front->options.operands[1];
+    if (cellar_name_check(name, &front->err) != CELLAR_OK)
+        return cellar_front_usage(front, "%s", front->err.msg);
+    if (cellar_front_open(front) != CELLAR_OK ||
+        cellar_signals_catch(front->c, &front->err) != CELLAR_OK)
+        return cellar_front_fail(front);
+    return watch(front);
+}
+
+const struct cellar_command cellar_command_stats = {
+    .name = "stats",
+    .bit = CELLAR_ON_STATS,
+    .operands = "NAME",
+    .operands_min = 1,
+    .operands_max = 1,
+    .text = "Show what a session uses, row by row",
+    .details =
+        "A row per interval, until Ctrl-C or the session's end; one row where "
+        "stdout is\n"
+        "no terminal. CPU is that since the row before, 100% one core; OUTPUT "
+        "what all\n"
+        "cells printed, dropped output counted. With --json an object per "
+        "row: name,\n"
+        "time_s (seconds since 1970), cpu_percent, cpu_us (since the start), "
+        "memory_bytes,\n"
+        "memory_limit_bytes, pids, pids_limit, output_bytes, cells, state; "
+        "null where it\n"
+        "can't be had.\n",
+    .run = run,
+};
