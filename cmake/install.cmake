@@ -37,7 +37,7 @@ set(pc_libs "-L\${libdir} -lcellar")
 configure_file(cmake/cellar.pc.in ${generated}/cellar.pc @ONLY)
 set(pc_name cellar-static)
 set(pc_kind static)
-set(pc_libs "\${libdir}/libcellar.a -lcurl -ljansson -luv -lsodium -lmsgpackc")
+set(pc_libs "\${libdir}/libcellar.a -lcurl -ljansson -luv -lsqlite3 -lsodium -lmsgpackc")
 configure_file(cmake/cellar.pc.in ${generated}/cellar-static.pc @ONLY)
 install(FILES ${generated}/cellar.pc ${generated}/cellar-static.pc
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -154,8 +154,8 @@ static const char *const texts[JOURNAL_STATEMENTS] = {
 
 /* --------------------------------------------------------- small parts -- */
 
-sqlite3_stmt *journal_statement(struct cellar_journal *journal,
-                                enum journal_statement which)
+sqlite3_stmt *cellar_journal_statement(struct cellar_journal *journal,
+                                       enum journal_statement which)
 {
     sqlite3_stmt **slot = &journal->statements[which];
     if (*slot) {
@@ -169,7 +169,7 @@ sqlite3_stmt *journal_statement(struct cellar_journal *journal,
 }
 
 /* A row that comes of RETURNING is read by the caller, before. */
-int journal_run(sqlite3_stmt *statement)
+int cellar_journal_run(sqlite3_stmt *statement)
 {
     if (!statement)
         return SQLITE_ERROR;
@@ -178,12 +178,12 @@ int journal_run(sqlite3_stmt *statement)
     return rc;
 }
 
-int journal_exec(struct cellar_journal *journal, const char *sql)
+int cellar_journal_exec(struct cellar_journal *journal, const char *sql)
 {
     return sqlite3_exec(journal->db, sql, NULL, NULL, NULL);
 }
 
-int64_t journal_number(struct cellar_journal *journal, const char *sql)
+int64_t cellar_journal_number(struct cellar_journal *journal, const char *sql)
 {
     sqlite3_stmt *statement = NULL;
     int64_t number = -1;
@@ -195,32 +195,32 @@ int64_t journal_number(struct cellar_journal *journal, const char *sql)
     return number;
 }
 
-void journal_bind(sqlite3_stmt *statement, int at, uint64_t value)
+void cellar_journal_bind(sqlite3_stmt *statement, int at, uint64_t value)
 {
     (void)sqlite3_bind_int64(
         statement, at, value > INT64_MAX ? INT64_MAX : (sqlite3_int64)value);
 }
 
-void journal_bind_text(sqlite3_stmt *statement, int at, const char *text,
-                       size_t len)
+void cellar_journal_bind_text(sqlite3_stmt *statement, int at, const char *text,
+                              size_t len)
 {
     (void)sqlite3_bind_text64(statement, at, text, len, SQLITE_STATIC,
                               SQLITE_UTF8);
 }
 
-uint64_t journal_column(sqlite3_stmt *statement, int at)
+uint64_t cellar_journal_column(sqlite3_stmt *statement, int at)
 {
     sqlite3_int64 value = sqlite3_column_int64(statement, at);
     return value > 0 ? (uint64_t)value : 0;
 }
 
-const char *journal_column_text(sqlite3_stmt *statement, int at)
+const char *cellar_journal_column_text(sqlite3_stmt *statement, int at)
 {
     const char *text = (const char *)sqlite3_column_text(statement, at);
     return text ? text : "";
 }
 
-uint64_t journal_now_ms(void)
+uint64_t cellar_journal_now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -243,8 +243,8 @@ static enum cellar_code fail_system(const struct cellar_journal *journal,
                        why ? strerror(why) : "");
 }
 
-enum cellar_code journal_fail(const struct cellar_journal *journal, int rc,
-                              struct cellar_error *err)
+enum cellar_code cellar_journal_fail(const struct cellar_journal *journal,
+                                     int rc, struct cellar_error *err)
 {
     switch (rc & 0xff) {
     case SQLITE_OK:
@@ -304,7 +304,7 @@ static int configure(struct cellar_journal *journal)
     (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
     (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
-    return journal_exec(journal, settings);
+    return cellar_journal_exec(journal, settings);
 }
 
 /* An empty file becomes a journal; another program's file, or one of a later
@@ -312,14 +312,15 @@ static int configure(struct cellar_journal *journal)
 static enum cellar_code check_schema(struct cellar_journal *journal,
                                      struct cellar_error *err)
 {
-    int64_t version = journal_number(journal, "PRAGMA user_version");
-    int64_t owner = journal_number(journal, "PRAGMA application_id");
-    int64_t pages = journal_number(journal, "PRAGMA page_count");
+    int64_t version = cellar_journal_number(journal, "PRAGMA user_version");
+    int64_t owner = cellar_journal_number(journal, "PRAGMA application_id");
+    int64_t pages = cellar_journal_number(journal, "PRAGMA page_count");
     if (version < 0 || owner < 0 || pages < 0)
-        return journal_fail(journal, sqlite3_extended_errcode(journal->db),
-                            err);
+        return cellar_journal_fail(journal,
+                                   sqlite3_extended_errcode(journal->db), err);
     if (pages == 0 || (version == 0 && owner == 0))
-        return journal_fail(journal, journal_exec(journal, schema), err);
+        return cellar_journal_fail(journal,
+                                   cellar_journal_exec(journal, schema), err);
     if (owner != APPLICATION_ID)
         return cellar_fail(err, CELLAR_E_SYS,
                            "%s is no journal of Cellar's; move it away",
@@ -343,7 +344,7 @@ static enum cellar_code open_file(struct cellar_journal *journal,
     if (rc == SQLITE_OK)
         rc = configure(journal);
     if (rc != SQLITE_OK)
-        return journal->db ? journal_fail(journal, rc, err)
+        return journal->db ? cellar_journal_fail(journal, rc, err)
                            : cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     return check_schema(journal, err);
 }
@@ -389,28 +390,31 @@ static bool is_there(const struct cellar_journal *journal)
            is.st_ino == journal->ino;
 }
 
-enum cellar_code journal_begin(struct cellar_journal *journal,
-                               struct cellar_error *err)
+enum cellar_code cellar_journal_txn_begin(struct cellar_journal *journal,
+                                          struct cellar_error *err)
 {
     if (!is_there(journal))
         return cellar_fail(err, CELLAR_E_SYS,
                            "%s was removed, or replaced, while it was in use: "
                            "cells of this process are not recorded",
                            journal->path);
-    int rc = journal_run(journal_statement(journal, JOURNAL_BEGIN));
-    return journal_fail(journal, rc, err);
+    int rc =
+        cellar_journal_run(cellar_journal_statement(journal, JOURNAL_BEGIN));
+    return cellar_journal_fail(journal, rc, err);
 }
 
-enum cellar_code journal_end(struct cellar_journal *journal, int rc,
-                             struct cellar_error *err)
+enum cellar_code cellar_journal_txn_end(struct cellar_journal *journal, int rc,
+                                        struct cellar_error *err)
 {
     bool fine = rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW;
     if (fine)
-        rc = journal_run(journal_statement(journal, JOURNAL_COMMIT));
+        rc = cellar_journal_run(
+            cellar_journal_statement(journal, JOURNAL_COMMIT));
     fine = rc == SQLITE_OK || rc == SQLITE_DONE;
-    enum cellar_code code = journal_fail(journal, rc, err);
+    enum cellar_code code = cellar_journal_fail(journal, rc, err);
     /* Some failures have rolled back already. */
     if (!fine && !sqlite3_get_autocommit(journal->db))
-        (void)journal_run(journal_statement(journal, JOURNAL_ROLLBACK));
+        (void)cellar_journal_run(
+            cellar_journal_statement(journal, JOURNAL_ROLLBACK));
     return code;
 }

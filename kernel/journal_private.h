@@ -57,34 +57,59 @@ struct cellar_journal {
 };
 
 /* The statement, reset and without values. NULL: it can't be prepared. */
-sqlite3_stmt *journal_statement(struct cellar_journal *journal,
-                                enum journal_statement which);
+sqlite3_stmt *cellar_journal_statement(struct cellar_journal *journal,
+                                       enum journal_statement which);
 /* Runs a statement that gives no rows; NULL fails. An SQLite code. */
-int journal_run(sqlite3_stmt *statement);
+int cellar_journal_run(sqlite3_stmt *statement);
 /* Runs SQL that is used seldom. */
-int journal_exec(struct cellar_journal *journal, const char *sql);
+int cellar_journal_exec(struct cellar_journal *journal, const char *sql);
 /* One number of the first row of seldom used SQL; -1 where there is none. */
-int64_t journal_number(struct cellar_journal *journal, const char *sql);
+int64_t cellar_journal_number(struct cellar_journal *journal, const char *sql);
 
 /* What an SQLite code comes to; CELLAR_OK for _OK, _ROW and _DONE. */
-enum cellar_code journal_fail(const struct cellar_journal *journal, int rc,
-                              struct cellar_error *err);
+enum cellar_code cellar_journal_fail(const struct cellar_journal *journal,
+                                     int rc, struct cellar_error *err);
 
 /* A transaction for writing: begins it, unless the file at the journal's path
  * is another one by now; ends it, by `rc`, and returns what came of it. */
-enum cellar_code journal_begin(struct cellar_journal *journal,
-                               struct cellar_error *err);
-enum cellar_code journal_end(struct cellar_journal *journal, int rc,
-                             struct cellar_error *err);
+enum cellar_code cellar_journal_txn_begin(struct cellar_journal *journal,
+                                          struct cellar_error *err);
+enum cellar_code cellar_journal_txn_end(struct cellar_journal *journal, int rc,
+                                        struct cellar_error *err);
 
 /* Values: numbers beyond INT64_MAX are kept as that. NULL texts are NULL. */
-void journal_bind(sqlite3_stmt *statement, int at, uint64_t value);
-void journal_bind_text(sqlite3_stmt *statement, int at, const char *text,
-                       size_t len);
-uint64_t journal_column(sqlite3_stmt *statement, int at);
+void cellar_journal_bind(sqlite3_stmt *statement, int at, uint64_t value);
+void cellar_journal_bind_text(sqlite3_stmt *statement, int at, const char *text,
+                              size_t len);
+uint64_t cellar_journal_column(sqlite3_stmt *statement, int at);
 /* "" for NULL. Lent until the next step. */
-const char *journal_column_text(sqlite3_stmt *statement, int at);
+const char *cellar_journal_column_text(sqlite3_stmt *statement, int at);
 
-uint64_t journal_now_ms(void);
+uint64_t cellar_journal_now_ms(void);
+
+/* ------------------------------------------------ journal_output.c ------- */
+
+/* Where an output belongs. */
+struct journal_slot {
+    uint64_t cell; /* the row's id */
+    enum journal_kind kind;
+    size_t seq, part;
+    const char *type;
+    bool grows; /* it is not full yet: its bytes will come again, with more */
+};
+
+/* All of a stream from the piece on that `from` lies in; `ended`: the last
+ * piece stays as it is. SQLITE_DONE. */
+int cellar_journal_put_stream(struct cellar_journal *journal,
+                              struct journal_slot slot, const char *data,
+                              size_t from, size_t len, bool ended);
+/* A MIME bundle, into parts of the slot; and a result's displays from `from`
+ * on, of the cell with row `cell`. SQLITE_DONE. */
+int cellar_journal_put_parts(struct cellar_journal *journal,
+                             struct journal_slot slot,
+                             const struct cellar_part *parts, size_t count);
+int cellar_journal_put_displays(struct cellar_journal *journal, uint64_t cell,
+                                const struct cellar_result *result,
+                                size_t from);
 
 #endif

@@ -77,6 +77,7 @@ static void job_end(struct cellar_session *s, struct cellar_job *job)
     else
         cellar_result_free(result);
     job_free(job);
+    cellar_supervisor_settle_soon(s->c);
 }
 
 /* ------------------------------------------------------------ running -- */
