@@ -204,6 +204,7 @@ static void any_bytes_get_an_answer(void **state)
 {
     static const char alphabet[] = "'\"\\\n([{}]):#@ \tif\r\xc3\xff";
     char text[64];
+    bool inside[64];
     uint32_t seed = 12345;
     (void)state;
     for (int round = 0; round < 20000; round++) {
@@ -215,7 +216,32 @@ static void any_bytes_get_an_answer(void **state)
             text[len] = alphabet[(seed >> 16) % sizeof alphabet];
         }
         assert_in_range(state_of(text, len), EMPTY, MORE);
+        cellar_lines_mark_quoted(text, len, inside);
     }
+}
+
+/* `marks` has a '^' under each byte that is in quotes. */
+static void expect_marks(const char *text, const char *marks)
+{
+    bool inside[64];
+    size_t len = strlen(text);
+    assert_int_equal(strlen(marks), len);
+    cellar_lines_mark_quoted(text, len, inside);
+    for (size_t i = 0; i < len; i++)
+        if (inside[i] != (marks[i] == '^'))
+            fail_msg("byte %zu of %s", i, text);
+}
+
+static void what_is_in_quotes_is_marked(void **state)
+{
+    (void)state;
+    expect_marks("x = 'a' # 'b'\n", "     ^^       ");
+    expect_marks("'''\n#'''\n#", " ^^^^^^^  ");
+    expect_marks("'\\\n#'\n#", " ^^^^  ");
+    expect_marks("'a\n# b", " ^    ");
+    expect_marks("r\"\"\"\n#", "  ^^^^");
+    expect_marks(") '''\n#", "       ");
+    expect_marks("", "");
 }
 
 int main(void)
@@ -231,6 +257,7 @@ int main(void)
         cmocka_unit_test(a_colon_is_not_always_a_block),
         cmocka_unit_test(what_no_line_can_mend_is_for_python_to_tell),
         cmocka_unit_test(any_bytes_get_an_answer),
+        cmocka_unit_test(what_is_in_quotes_is_marked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernel/cli/script.h"
@@ -123,6 +124,66 @@ static void a_nul_stays_in_the_code(void **state)
     cellar_notebook_free(notebook);
 }
 
+/* ------------------------------------------------------------ writing -- */
+
+#define CODES_MAX 4
+
+/* Writes `codes`, up to a NULL, as a script; *parted is the last one's. */
+static char *put_all(const char *const codes[], size_t *parted)
+{
+    char *text = NULL;
+    size_t len = 0;
+    struct cellar_error err = {0};
+    FILE *file = open_memstream(&text, &len);
+    assert_non_null(file);
+    for (size_t i = 0; i < CODES_MAX && codes[i]; i++)
+        assert_int_equal(cellar_script_put(file, "a title", codes[i],
+                                           strlen(codes[i]), parted, &err),
+                         CELLAR_OK);
+    cellar_script_remark(file, "a word");
+    assert_int_equal(fclose(file), 0);
+    return text;
+}
+
+static void expect_round_trip(const char *const codes[], const char *found)
+{
+    size_t parted = 0;
+    char *text = put_all(codes, &parted);
+    assert_int_equal(parted, 0);
+    expect(text, found);
+    free(text);
+}
+
+static void what_is_written_is_read_again(void **state)
+{
+    const char *plain[CODES_MAX] = {"a", "b\nc\n", "if x:\n    '''\n    d'''"};
+    const char *magic[CODES_MAX] = {"%matplotlib inline", "%%time\na", "!ls"};
+    const char *odd[CODES_MAX] = {"x = 1 \\", "(", "'''open"};
+    (void)state;
+    expect_round_trip(plain, "a|b\nc|if x:\n    '''\n    d'''|");
+    expect_round_trip(magic, "%matplotlib inline|%%time\na|!ls|");
+    expect_round_trip(odd, "x = 1 \\|(|'''open|");
+}
+
+static void a_comment_that_begins_a_cell_is_moved(void **state)
+{
+    const char *codes[CODES_MAX] = {"a\n# %% b\nc", "#%%[markdown]\nd",
+                                    "(\n# %%\n1)"};
+    (void)state;
+    expect_round_trip(codes, "a\n # %% b\nc| #%%[markdown]\nd|(\n # %%\n1)|");
+}
+
+static void a_text_in_quotes_that_begins_a_cell_is_told(void **state)
+{
+    const char *codes[CODES_MAX] = {"x = 1\ny = '''\n# %% b\n# %%\n'''\n"};
+    size_t parted = 0;
+    (void)state;
+    char *text = put_all(codes, &parted);
+    assert_int_equal(parted, 3);
+    assert_non_null(strstr(text, "y = '''\n# %% b\n# %%\n'''\n"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +195,9 @@ int main(void)
         cmocka_unit_test(line_endings_and_byte_order_marks),
         cmocka_unit_test(what_is_not_utf8_is_refused_by_line),
         cmocka_unit_test(a_nul_stays_in_the_code),
+        cmocka_unit_test(what_is_written_is_read_again),
+        cmocka_unit_test(a_comment_that_begins_a_cell_is_moved),
+        cmocka_unit_test(a_text_in_quotes_that_begins_a_cell_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
