@@ -33,6 +33,7 @@ void cellar_session_fail(struct cellar_session *s, bool keep,
     if (s->phase >= CELLAR_PHASE_LOST)
         return;
     s->phase = CELLAR_PHASE_LOST;
+    s->detached = false;
     s->remove = !keep;
     s->err = (struct cellar_error){.code = code};
     va_start(args, fmt);
@@ -426,6 +427,7 @@ enum cellar_code cellar_stop_async(struct cellar_session *s,
     s->stopped = (struct cellar_waiter){done, user};
     s->err = (struct cellar_error){0};
     s->phase = CELLAR_PHASE_CLOSING;
+    s->detached = false;
     cellar_session_kick(s);
     return CELLAR_OK;
 }
@@ -456,6 +458,7 @@ void cellar_close(struct cellar_session *s)
     }
     s->err = (struct cellar_error){0};
     s->phase = CELLAR_PHASE_CLOSING;
+    s->detached = false;
     cellar_stream_close(CELLAR_TAKE(s->channel.stream));
     cellar_session_kick(s);
     /* A named session must be free for the next process when this returns;

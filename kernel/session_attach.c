@@ -35,7 +35,9 @@ static enum cellar_code check_record(struct cellar_session *s,
                            r->name, r->engine, r->engine);
     if (!r->lost[0])
         return CELLAR_OK;
-    s->remove = true;
+    /* Its container is the reaper's. */
+    cellar_record_remove(cellar_supervisor_state_dir(s->c), r->name, &s->hold);
+    cellar_hold_done(&s->hold);
     return cellar_fail(err, CELLAR_E_LOST, "session '%s' is lost: %s", r->name,
                        r->lost);
 }

@@ -337,11 +337,18 @@ enum cellar_code fake_engine_open(struct cellar_loop *loop, const char *host,
     return CELLAR_OK;
 }
 
-void fake_reset(void)
+void fake_next_agent(void)
 {
     cellar_link_done(&fake.agent.link);
     cellar_buf_done(&fake.agent.out);
-    fake = (struct fake){.on_message = fake_polite};
+    fake.agent = (struct fake_agent){0};
     cellar_link_init(&fake.agent.link, CELLAR_ROLE_AGENT, NULL);
     cellar_buf_init(&fake.agent.out, 64u << 20);
+}
+
+void fake_reset(void)
+{
+    struct fake_agent last = fake.agent;
+    fake = (struct fake){.agent = last, .on_message = fake_polite};
+    fake_next_agent();
 }

@@ -44,6 +44,8 @@ cellar_engine_open_fn fake_engine_open;
 
 /* Forgets the last test's container. */
 void fake_reset(void);
+/* The next start is of another container. */
+void fake_next_agent(void);
 
 /* The agent speaks: a delivery number is given to what needs one. */
 void fake_say(struct fake_agent *agent, struct cellar_message *msg);

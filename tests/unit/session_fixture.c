@@ -44,9 +44,14 @@ int teardown(void **state)
     fake_reset();
     (void)snprintf(path, sizeof path, "%s/owner", f->state_dir);
     assert_int_equal(unlink(path), 0);
+    /* Fails when a session left its directory behind, or the process its
+     * sign of life. */
     (void)snprintf(path, sizeof path, "%s/sessions", f->state_dir);
-    /* Fails when a session left its directory behind. */
     assert_int_equal(rmdir(path), 0);
+    (void)snprintf(path, sizeof path, "%s/supervisors", f->state_dir);
+    assert_int_equal(rmdir(path), 0);
+    (void)snprintf(path, sizeof path, "%s/journal.db", f->state_dir);
+    (void)unlink(path); /* SQLite has removed its other files */
     assert_int_equal(rmdir(f->state_dir), 0);
     free(f);
     return 0;

@@ -85,7 +85,7 @@ static void asks_for_every_protection(void **state)
         {"HostConfig.MemorySwap", "536870912"},
         {"HostConfig.PidsLimit", "128"},
         {"HostConfig.NanoCpus", "1000000000"},
-        {"HostConfig.AutoRemove", "true"},
+        {"HostConfig.AutoRemove", "false"},
         {"HostConfig.Sysctls", "{\"kernel.shm_rmid_forced\":\"1\"}"},
         {"HostConfig.LogConfig", "{\"Type\":\"none\",\"Config\":{}}"},
         {"HostConfig.Mounts", "[]"},

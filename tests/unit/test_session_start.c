@@ -100,43 +100,77 @@ static void what_a_killed_start_left_is_removed(void **state)
     assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
 }
 
-/* Starts "a" beside a container that was made and never ran, `age` seconds
- * ago; how many containers that removed. */
-static int start_beside_stillborn(struct fixture *f, const char *name,
-                                  uint64_t age)
+/* Starts "a" beside another container of this state directory; how many
+ * containers that removed. */
+static int start_beside(struct fixture *f, const char *name, const char *how)
 {
-    fake.state = "created";
+    fake.removes = 0;
+    fake.state = how;
     fake.listed = name;
-    fake.created = (uint64_t)time(NULL) - age;
+    fake_next_agent();
     start_ok(f, "a");
     int removes = fake.removes;
     assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
     return removes;
 }
 
-static void what_never_ran_goes_with_any_start(void **state)
+static void what_a_dead_process_never_recorded_goes_with_any_start(void **state)
 {
-    assert_int_equal(start_beside_stillborn(*state, "b", 0), 1);
+    assert_int_equal(start_beside(*state, "b", "created"), 1);
+    assert_int_equal(start_beside(*state, "b", "running"), 1);
 }
 
-static void what_never_ran_and_has_no_name_goes_later(void **state)
+static void what_a_dead_process_left_unnamed_goes(void **state)
 {
-    assert_int_equal(start_beside_stillborn(*state, "", 1000), 1);
+    assert_int_equal(start_beside(*state, "", "running"), 1);
 }
 
-static void what_has_no_name_and_may_yet_run_is_left_alone(void **state)
+static void what_a_live_process_started_is_left_alone(void **state)
 {
-    assert_int_equal(start_beside_stillborn(*state, "", 1), 0);
+    struct fixture *f = *state;
+    fake.supervisor = cellar_supervisor_id(f->c);
+    assert_int_equal(start_beside(f, "", "exited"), 0);
+    assert_int_equal(start_beside(f, "b", "created"), 0);
 }
 
-static void what_somebody_is_starting_is_left_alone(void **state)
+/* A recorded session, "b" in container fake1, that its process let go of. */
+static void record_b(struct fixture *f)
+{
+    start_ok(f, "b");
+    cellar_close(f->s);
+    f->s = NULL;
+}
+
+static void a_live_session_of_a_dead_process_is_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    record_b(f);
+    assert_int_equal(start_beside(f, "b", "running"), 0);
+    assert_int_equal(cellar_stop_name(f->c, "b", &f->err), CELLAR_OK);
+}
+
+static void an_ended_session_is_removed_and_its_reason_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_session *s = NULL;
+    record_b(f);
+    fake.reason = "its lease was over";
+    assert_int_equal(start_beside(f, "b", "exited"), 1);
+    assert_int_equal(cellar_adopt(f->c, "b", &s, &f->err), CELLAR_E_LOST);
+    assert_non_null(strstr(f->err.msg, "its lease was over"));
+    assert_int_equal(cellar_adopt(f->c, "b", &s, &f->err), CELLAR_E_NOT_FOUND);
+}
+
+static void an_ended_session_that_somebody_has_is_left_to_him(void **state)
 {
     struct fixture *f = *state;
     struct cellar_hold hold = CELLAR_HOLD_NONE;
+    record_b(f);
     assert_int_equal(cellar_hold_take(f->state_dir, "b", &hold, &f->err),
                      CELLAR_OK);
-    assert_int_equal(start_beside_stillborn(f, "b", 1000), 0);
-    cellar_hold_tidy(f->state_dir, "b", &hold);
+    assert_int_equal(start_beside(f, "b", "exited"), 0);
+    cellar_hold_done(&hold);
+    assert_int_equal(cellar_stop_name(f->c, "b", &f->err), CELLAR_OK);
 }
 
 static void a_namesake_of_another_owner_is_left_alone(void **state)
@@ -244,10 +278,12 @@ int main(void)
         T(a_mute_agent_meets_the_deadline),
         T(a_name_that_lives_is_taken),
         T(what_a_killed_start_left_is_removed),
-        T(what_never_ran_goes_with_any_start),
-        T(what_never_ran_and_has_no_name_goes_later),
-        T(what_has_no_name_and_may_yet_run_is_left_alone),
-        T(what_somebody_is_starting_is_left_alone),
+        T(what_a_dead_process_never_recorded_goes_with_any_start),
+        T(what_a_dead_process_left_unnamed_goes),
+        T(what_a_live_process_started_is_left_alone),
+        T(a_live_session_of_a_dead_process_is_left_alone),
+        T(an_ended_session_is_removed_and_its_reason_kept),
+        T(an_ended_session_that_somebody_has_is_left_to_him),
         T(a_namesake_of_another_owner_is_left_alone),
         T(a_name_in_use_is_busy_and_says_by_whom),
         T(a_named_session_is_adopted_with_its_count),
