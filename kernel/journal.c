@@ -220,7 +220,7 @@ const char *cellar_journal_column_text(sqlite3_stmt *statement, int at)
     return text ? text : "";
 }
 
-uint64_t cellar_journal_now_ms(void)
+uint64_t cellar_journal_clock_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);

@@ -156,6 +156,9 @@ enum cellar_code cellar_journal_cells(struct cellar_journal *journal,
                                       cellar_entry_fn *each, void *user,
                                       struct cellar_error *err);
 
+/* Milliseconds since 1970: the clock of all times in the journal. */
+uint64_t cellar_journal_clock_ms(void);
+
 /* -------------------------------------------------------------- upkeep -- */
 
 /* As cellar_history_prune(). */

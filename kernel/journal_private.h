@@ -85,8 +85,6 @@ uint64_t cellar_journal_column(sqlite3_stmt *statement, int at);
 /* "" for NULL. Lent until the next step. */
 const char *cellar_journal_column_text(sqlite3_stmt *statement, int at);
 
-uint64_t cellar_journal_now_ms(void);
-
 /* ------------------------------------------------ journal_output.c ------- */
 
 /* Where an output belongs. */

@@ -55,7 +55,7 @@ static enum cellar_code drop_old(struct cellar_journal *journal,
                                  struct cellar_error *err)
 {
     char sql[512];
-    uint64_t now = cellar_journal_now_ms();
+    uint64_t now = cellar_journal_clock_ms();
     uint64_t before = max_age_ms < now ? now - max_age_ms : 0;
     (void)snprintf(
         sql, sizeof sql,

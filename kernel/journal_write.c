@@ -93,7 +93,7 @@ static int end_cells(struct cellar_journal *journal, uint64_t session,
     if (!cells)
         return sqlite3_errcode(journal->db);
     cellar_journal_bind(cells, 1, session);
-    cellar_journal_bind(cells, 2, cellar_journal_now_ms());
+    cellar_journal_bind(cells, 2, cellar_journal_clock_ms());
     cellar_journal_bind_text(cells, 3, reason, strlen(reason));
     return cellar_journal_run(cells);
 }
@@ -113,7 +113,7 @@ enum cellar_code cellar_journal_end_session(struct cellar_journal *journal,
         return cellar_journal_txn_end(journal, sqlite3_errcode(journal->db),
                                       err);
     cellar_journal_bind_text(end, 1, container, strlen(container));
-    cellar_journal_bind(end, 2, cellar_journal_now_ms());
+    cellar_journal_bind(end, 2, cellar_journal_clock_ms());
     cellar_journal_bind_text(end, 3, ending, strlen(ending));
     cellar_journal_bind_text(end, 4, why, strlen(why));
     int rc = sqlite3_step(end);
@@ -150,7 +150,7 @@ static int add_cell(struct cellar_journal *journal, uint64_t session,
     cellar_journal_bind(add, 2, cell);
     if (code)
         cellar_journal_bind_text(add, 3, code, code_len);
-    cellar_journal_bind(add, 4, cellar_journal_now_ms());
+    cellar_journal_bind(add, 4, cellar_journal_clock_ms());
     cellar_journal_bind(add, 5, timeout_ms);
     return cellar_journal_run(add);
 }
@@ -305,7 +305,7 @@ static int end_cell(struct cellar_journal *journal, uint64_t session,
         return sqlite3_errcode(journal->db);
     cellar_journal_bind(end, 1, session);
     cellar_journal_bind(end, 2, result->cell);
-    cellar_journal_bind(end, 3, cellar_journal_now_ms());
+    cellar_journal_bind(end, 3, cellar_journal_clock_ms());
     cellar_journal_bind(end, 4, told);
     bind_result(end, result);
     int rc = sqlite3_step(end);

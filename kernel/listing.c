@@ -1,0 +1,178 @@
+/* Sessions seen from outside: listed, and measured. */
+#include <string.h>
+
+#include "fail.h"
+#include "found.h"
+#include "record.h"
+#include "spec.h"
+#include "supervisor.h"
+
+struct listing {
+    struct cellar_finds finds;
+    struct cellar_journal *journal; /* NULL: it can't be read */
+    cellar_info_fn *each;
+    void *user;
+};
+
+static const char *state_word(const struct cellar_found *found, bool lost,
+                              bool busy)
+{
+    if (!found || lost || (found->leaving && strcmp(found->state, "running")))
+        return "lost";
+    if (strcmp(found->state, "running") != 0)
+        return found->state;
+    return busy ? "busy" : "idle";
+}
+
+static uint64_t since(uint64_t then_ms)
+{
+    uint64_t now = cellar_journal_clock_ms();
+    return now > then_ms ? now - then_ms : 0;
+}
+
+/* What only the journal knows; without it, somebody who has the session is
+ * taken to use it. */
+static void add_glance(const struct listing *listing, struct cellar_info *info,
+                       bool *busy)
+{
+    struct cellar_journal_glance glance = {0};
+    *busy = info->holder != 0;
+    info->idle_ms = CELLAR_UNKNOWN;
+    if (!listing->journal ||
+        cellar_journal_glance(listing->journal, info->container, &glance,
+                              NULL) != CELLAR_OK)
+        return;
+    *busy = glance.running;
+    info->idle_ms = glance.running ? 0 : since(glance.last_ms);
+    if (glance.cells > info->cells)
+        info->cells = glance.cells;
+}
+
+static void tell(const struct listing *listing, struct cellar_info *info,
+                 struct cellar_found *found, bool lost)
+{
+    bool busy = false;
+    add_glance(listing, info, &busy);
+    info->state = state_word(found, lost, busy);
+    info->memory_bytes =
+        found && found->measured ? found->usage.memory_bytes : CELLAR_UNKNOWN;
+    if (found)
+        found->told = true;
+    listing->each(listing->user, info);
+}
+
+static void tell_record(void *user, const struct cellar_record *record)
+{
+    struct listing *listing = user;
+    struct cellar_found *found =
+        cellar_finds_at(&listing->finds, record->container, record->name);
+    pid_t holder = cellar_hold_who(
+        cellar_supervisor_state_dir(listing->finds.c), record->name);
+    struct cellar_info info = {.name = record->name,
+                               .container =
+                                   found ? found->id : record->container,
+                               .image = record->image,
+                               .engine = record->engine,
+                               .created = record->created,
+                               .cells = record->cells,
+                               .holder = (uint64_t)holder};
+    tell(listing, &info, found, record->lost[0] != '\0');
+}
+
+/* Containers without a record: unnamed sessions of live commands, and those
+ * that are being started. */
+static void tell_rest(struct listing *listing)
+{
+    const char *engine = cellar_supervisor_engine(listing->finds.c)->ops->name;
+    for (struct cellar_found *f = listing->finds.first; f; f = f->next) {
+        struct cellar_info info = {.name = f->session,
+                                   .container = f->id,
+                                   .image = f->image,
+                                   .engine = engine,
+                                   .created = f->created};
+        if (!f->told && !f->leaving)
+            tell(listing, &info, f, false);
+    }
+}
+
+enum cellar_code cellar_list(struct cellar *c, cellar_info_fn *each, void *user,
+                             struct cellar_error *err)
+{
+    struct listing listing = {.each = each, .user = user};
+    enum cellar_code code = cellar_finds_init(&listing.finds, c, err);
+    if (code == CELLAR_OK) {
+        listing.journal = cellar_supervisor_journal(c, NULL);
+        cellar_finds_measure(&listing.finds);
+        code = cellar_record_each(cellar_supervisor_state_dir(c), tell_record,
+                                  &listing, err);
+    }
+    if (code == CELLAR_OK) {
+        tell_rest(&listing);
+        cellar_finds_reap(&listing.finds);
+    }
+    cellar_finds_done(&listing.finds);
+    return code;
+}
+
+/* ------------------------------------------------------------- measured -- */
+
+static void fill_stats(struct cellar *c, const struct cellar_record *record,
+                       const struct cellar_found *found,
+                       struct cellar_stats *stats)
+{
+    struct cellar_journal *journal = cellar_supervisor_journal(c, NULL);
+    struct cellar_journal_glance glance = {.cells = record->cells,
+                                           .output_bytes = CELLAR_UNKNOWN};
+    if (journal)
+        (void)!cellar_journal_glance(journal, record->container, &glance, NULL);
+    *stats = (struct cellar_stats){.state = glance.running ? "busy" : "idle",
+                                   .taken_us = cellar_loop_now_us(),
+                                   .cpu_us = found->usage.cpu_us,
+                                   .memory_bytes = found->usage.memory_bytes,
+                                   .memory_limit_bytes =
+                                       found->usage.memory_limit_bytes,
+                                   .pids = found->usage.pids,
+                                   .pids_limit = found->usage.pids_limit,
+                                   .output_bytes = glance.output_bytes,
+                                   .cells = glance.cells};
+    if (!strcmp(found->state, "paused"))
+        stats->state = "paused";
+}
+
+static enum cellar_code measure(struct cellar_finds *finds,
+                                const struct cellar_record *record,
+                                struct cellar_stats *stats,
+                                struct cellar_error *err)
+{
+    struct cellar_found *found =
+        cellar_finds_at(finds, record->container, record->name);
+    if (!found || record->lost[0])
+        return cellar_fail(err, CELLAR_E_LOST, "session '%s' is lost",
+                           record->name);
+    cellar_found_measure(finds, found);
+    if (!found->measured) {
+        *err = found->usage_err;
+        return cellar_wrap(err, "session '%s'", record->name);
+    }
+    fill_stats(finds->c, record, found, stats);
+    return CELLAR_OK;
+}
+
+enum cellar_code cellar_stats_name(struct cellar *c, const char *name,
+                                   struct cellar_stats *stats,
+                                   struct cellar_error *err)
+{
+    struct cellar_finds finds = {0};
+    struct cellar_record record = {0};
+    enum cellar_code code = cellar_name_check(name, err);
+    if (code == CELLAR_OK)
+        code = cellar_record_load(cellar_supervisor_state_dir(c), name, &record,
+                                  err);
+    if (code != CELLAR_OK)
+        return code;
+    code = cellar_finds_init(&finds, c, err);
+    if (code == CELLAR_OK)
+        code = measure(&finds, &record, stats, err);
+    cellar_finds_done(&finds);
+    return code;
+}
