@@ -46,6 +46,8 @@ static void tidy(void)
     cellar_hold_done(&hold);
     snprintf(path, sizeof(path), "%s/sessions", state_dir);
     rmdir(path);
+    snprintf(path, sizeof(path), "%s/supervisors", state_dir);
+    rmdir(path);
     snprintf(path, sizeof(path), "%s/owner", state_dir);
     unlink(path);
     rmdir(state_dir);

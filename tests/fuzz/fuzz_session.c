@@ -143,9 +143,13 @@ static void say_fault(struct input *in)
     puppet_say(&msg);
 }
 
+/* A session whose container lives is attached again, and greeted as it says. */
 static void hang_up(struct input *in)
 {
-    (void)in;
+    uint8_t how = take_byte(in);
+    puppet.vital = (enum cellar_vital)(how % 4u);
+    puppet.welcome.generation = 1u + how / 4u % 4u;
+    puppet.welcome.ready = how / 16u % 2u;
     puppet_hang_up();
 }
 
@@ -303,6 +307,10 @@ static void check_state_dir(void)
     char path[64];
     snprintf(path, sizeof(path), "%s/sessions", state_dir);
     must(rmdir(path) == 0);
+    snprintf(path, sizeof(path), "%s/supervisors", state_dir);
+    must(rmdir(path) == 0);
+    snprintf(path, sizeof(path), "%s/journal.db", state_dir);
+    unlink(path);
 }
 
 static void open_supervisor(void)

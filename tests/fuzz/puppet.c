@@ -147,6 +147,7 @@ static void list_to(const struct call *call)
     const struct cellar_container container = {.id = "puppet1",
                                                .session = puppet.listed,
                                                .owner = puppet.owner,
+                                               .supervisor = "",
                                                .uid = 61001,
                                                .image = "i",
                                                .state = "running"};
@@ -164,7 +165,9 @@ static void answer(const struct call *call)
         call->started(call->user, why ? NULL : "puppet1", why ? NULL : &stream,
                       why);
     else if (call->kind == REASONED)
-        call->reason(call->user, CELLAR_VITAL_GONE, "as the test wants it");
+        call->reason(call->user,
+                     puppet.running ? puppet.vital : CELLAR_VITAL_GONE,
+                     "as the test wants it");
     else
         call->done(call->user, why);
 }

@@ -17,6 +17,7 @@ struct puppet {
     /* Set by the test. */
     void (*on_message)(const struct cellar_message *msg);
     enum cellar_code start_code;       /* a start ends so */
+    enum cellar_vital vital;           /* what is said of a running one */
     struct cellar_msg_welcome welcome; /* generation 0: that of a new agent */
     const char *listed;     /* the session that a running container is of */
     const char *owner;      /* and whose it is */

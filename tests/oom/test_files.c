@@ -178,6 +178,8 @@ static int close_state(void **state)
     assert_int_equal(unlink(path), 0);
     (void)snprintf(path, sizeof(path), "%s/sessions", s->state_dir);
     assert_int_equal(rmdir(path), 0);
+    (void)snprintf(path, sizeof(path), "%s/supervisors", s->state_dir);
+    assert_int_equal(rmdir(path), 0);
     return rmdir(s->state_dir);
 }
 

@@ -145,6 +145,10 @@ static void check_state_is_empty(void)
     char path[96];
     (void)snprintf(path, sizeof(path), "%s/sessions", state_dir);
     assert_int_equal(rmdir(path), 0);
+    (void)snprintf(path, sizeof(path), "%s/supervisors", state_dir);
+    assert_int_equal(rmdir(path), 0);
+    (void)snprintf(path, sizeof(path), "%s/journal.db", state_dir);
+    (void)unlink(path);
     (void)snprintf(path, sizeof(path), "%s/owner", state_dir);
     (void)unlink(path);
 }
