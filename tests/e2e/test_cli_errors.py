@@ -86,7 +86,7 @@ class Words(ErrorTest):
     def test_commands(self):
         self.refused(words=["command is missing", "cellar --help"])
         self.refused("exce", words=["'exce'", "'exec'?"])
-        self.refused("stats", words=["unknown command 'stats'"])
+        self.refused("frob", words=["unknown command 'frob'"])
         self.refused("exec", words=["NAME", "cellar exec --help"])
         self.refused("ps", "more", words=["'more'"])
         self.refused("stop", words=["NAME", "--all"])
@@ -124,7 +124,8 @@ class Words(ErrorTest):
                  b"\xff\xfe", "*", "a|b", "~", "a'b", 'a"b']
         for name in names:
             for command in (["start"], ["exec"], ["interrupt"], ["reset"],
-                            ["stop"], ["repl"], ["run", "-", "--session"]):
+                            ["stop"], ["repl"], ["history"],
+                            ["run", "-", "--session"]):
                 with self.subTest(name=name, command=command[0]):
                     name_word = [name]
                     if command[0] != "run":
