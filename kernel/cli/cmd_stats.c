@@ -6,6 +6,7 @@
 #include "command.h"
 #include "kernel/fail.h"
 #include "kernel/json.h"
+#include "kernel/loop.h"
 #include "kernel/spec.h"
 #include "signals.h"
 #include "units.h"
@@ -110,13 +111,25 @@ static enum cellar_code measure(struct cellar_front *front,
                              &front->err);
 }
 
-/* One row, after a pause. E_AGAIN: the user ended it. */
+/* Waits for the time of the next row: an engine may take its own time to
+ * measure, which counts. False: the user ended it. */
+static bool wait_for_row(struct cellar_front *front, uint64_t row,
+                         uint64_t *due_us)
+{
+    uint64_t interval_ms = row == 0 ? FIRST_MS : front->options.interval_ms;
+    uint64_t now_us = cellar_loop_now_us();
+    *due_us += interval_ms * 1000;
+    if (*due_us < now_us)
+        *due_us = now_us;
+    return cellar_front_pause(front, (*due_us - now_us + 999) / 1000);
+}
+
+/* One row. E_AGAIN: the user ended it. */
 static enum cellar_code show_next(struct cellar_front *front, uint64_t row,
-                                  struct cellar_stats *before)
+                                  uint64_t *due_us, struct cellar_stats *before)
 {
     struct cellar_stats now = {0};
-    uint64_t pause_ms = row == 0 ? FIRST_MS : front->options.interval_ms;
-    if (!cellar_front_pause(front, pause_ms))
+    if (!wait_for_row(front, row, due_us))
         return CELLAR_E_AGAIN;
     enum cellar_code code = measure(front, &now);
     if (code != CELLAR_OK)
@@ -144,19 +157,22 @@ static int watch(struct cellar_front *front)
     struct cellar_stats before = {0};
     uint64_t count = options->count;
     uint64_t row = 0;
+    uint64_t due_us = cellar_loop_now_us();
     if (count == 0 && !front->out.tty)
         count = 1;
     enum cellar_code code = measure(front, &before);
     while (code == CELLAR_OK && (count == 0 || row < count)) {
-        code = show_next(front, row, &before);
+        code = show_next(front, row, &due_us, &before);
         row += code == CELLAR_OK;
     }
     if (code == CELLAR_E_AGAIN)
         return ended_by_user(front);
-    /* That it was stopped ends the watching, as it ended the session. */
-    if (code == CELLAR_OK || (code == CELLAR_E_NOT_FOUND && row > 0))
-        return CELLAR_EXIT_OK;
-    return cellar_front_fail(front);
+    /* The session's end ends the watching; why, is told where it is known. */
+    bool gone = code == CELLAR_E_NOT_FOUND || code == CELLAR_E_LOST;
+    int status = CELLAR_EXIT_OK;
+    if (code != CELLAR_OK && !(code == CELLAR_E_NOT_FOUND && row > 0))
+        status = cellar_front_fail(front);
+    return gone && row > 0 ? CELLAR_EXIT_OK : status;
 }
 
 static int run(struct cellar_front *front)
