@@ -1,9 +1,12 @@
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "command.h"
 #include "file.h"
+#include "jobs.h"
 #include "kernel/fail.h"
 #include "notebook.h"
 #include "print.h"
@@ -119,16 +122,6 @@ static int run_cells(struct cellar_front *front,
     return status;
 }
 
-static enum cellar_code write_output(const char *path,
-                                     const struct cellar_notebook *notebook,
-                                     struct cellar_error *err)
-{
-    CELLAR_AUTO_FREE char *text = NULL;
-    size_t len = 0;
-    enum cellar_code code = cellar_notebook_write(notebook, &text, &len, err);
-    return code == CELLAR_OK ? cellar_file_replace(path, text, len, err) : code;
-}
-
 static int run_notebook(struct cellar_front *front,
                         struct cellar_notebook *notebook)
 {
@@ -140,20 +133,18 @@ static int run_notebook(struct cellar_front *front,
         return cellar_front_fail(front);
     int status = run_cells(front, notebook);
     /* Also when a cell failed, or the user gave up: what was run is there. */
-    if (output && write_output(output, notebook, &front->err) != CELLAR_OK) {
+    if (output &&
+        cellar_jobs_write(output, notebook, &front->err) != CELLAR_OK) {
         int failed = cellar_front_fail(front);
         return status > failed ? status : failed;
     }
     return status;
 }
 
-static int run(struct cellar_front *front)
+static int run_one(struct cellar_front *front)
 {
     const struct cellar_options *options = &front->options;
     struct cellar_notebook *notebook = NULL;
-    if (options->session &&
-        cellar_name_check(options->session, &front->err) != CELLAR_OK)
-        return cellar_front_usage(front, "--session: %s", front->err.msg);
     if (options->output &&
         cellar_file_writable(options->output, &front->err) != CELLAR_OK)
         return cellar_front_usage(front, "--output: %s", front->err.msg);
@@ -166,13 +157,102 @@ static int run(struct cellar_front *front)
     return status;
 }
 
+/* -------------------------------------------------------- several files -- */
+
+/* DIR/NAME.ipynb for a/b/NAME.py. NULL: out of memory. */
+static char *output_path(const char *dir, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    const char *dot = strrchr(base, '.');
+    char *to = NULL;
+    int len = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
+    return asprintf(&to, "%s/%.*s.ipynb", dir, len, base) < 0 ? NULL : to;
+}
+
+static enum cellar_code plan_output(const char *dir,
+                                    struct cellar_job_file *files, size_t i,
+                                    struct cellar_error *err)
+{
+    struct cellar_job_file *file = &files[i];
+    file->output = output_path(dir, file->path);
+    if (!file->output)
+        return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(files[k].output, file->output) == 0)
+            return cellar_fail(err, CELLAR_E_USAGE,
+                               "--output: %.200s and %.200s would both be "
+                               "written to %.200s",
+                               files[k].path, file->path, file->output);
+    return cellar_file_writable(file->output, err);
+}
+
+/* All are read before the first one runs. */
+static enum cellar_code load_files(const struct cellar_options *options,
+                                   struct cellar_job_file *files, size_t count,
+                                   struct cellar_error *err)
+{
+    enum cellar_code code = CELLAR_OK;
+    for (size_t i = 0; code == CELLAR_OK && i < count; i++) {
+        files[i].path = options->operands[1 + i];
+        if (options->output)
+            code = plan_output(options->output, files, i, err);
+        if (code == CELLAR_OK)
+            code = load(files[i].path, &files[i].notebook, err);
+        if (code == CELLAR_OK)
+            code = cellar_notebook_clear(files[i].notebook, err);
+    }
+    return code;
+}
+
+static int run_files(struct cellar_front *front, struct cellar_job_file *files,
+                     size_t count)
+{
+    const struct cellar_options *options = &front->options;
+    if (load_files(options, files, count, &front->err) != CELLAR_OK ||
+        cellar_front_open(front) != CELLAR_OK)
+        return cellar_front_fail(front);
+    return cellar_jobs_run(front, files, count, options->jobs);
+}
+
+static int run_several(struct cellar_front *front)
+{
+    size_t count = front->options.operand_count - 1;
+    struct cellar_job_file *files = calloc(count, sizeof *files);
+    if (!files) {
+        cellar_fail(&front->err, CELLAR_E_NOMEM, "out of memory");
+        return cellar_front_fail(front);
+    }
+    int status = run_files(front, files, count);
+    for (size_t i = 0; i < count; i++) {
+        cellar_notebook_free(files[i].notebook);
+        free(files[i].output);
+    }
+    free(files);
+    return status;
+}
+
+static int run(struct cellar_front *front)
+{
+    const struct cellar_options *options = &front->options;
+    bool several = options->operand_count > 2;
+    if (options->session && several)
+        return cellar_front_usage(
+            front, "--session takes one file; each of several has a session "
+                   "of its own");
+    if (options->session &&
+        cellar_name_check(options->session, &front->err) != CELLAR_OK)
+        return cellar_front_usage(front, "--session: %s", front->err.msg);
+    return several ? run_several(front) : run_one(front);
+}
+
 const struct cellar_command cellar_command_run = {
     .name = "run",
     .bit = CELLAR_ON_RUN,
-    .operands = "FILE.ipynb|FILE.py|-",
+    .operands = "FILE.ipynb|FILE.py|- ...",
     .operands_min = 1,
-    .operands_max = 1,
-    .text = "Run a notebook, a script or stdin, cell by cell",
+    .operands_max = SIZE_MAX - 1,
+    .text = "Run notebooks, scripts or stdin, cell by cell",
     .details =
         "A script's cells begin at lines with \"# %%\"; without any, it is one "
         "cell.\n"
@@ -184,6 +264,12 @@ const struct cellar_command cellar_command_run = {
         "cell that\n"
         "does not end ok, with exit status 1. Ctrl-C interrupts the running "
         "cell; a\n"
-        "second one ends the command.\n",
+        "second one ends the command.\n"
+        "Several files run each in a session of its own, --jobs of them at "
+        "once; what they\n"
+        "print is shown file by file, in order. Then --output is a directory, "
+        "--json objects\n"
+        "have the key \"file\" too, and a file that fails does not keep the "
+        "others.\n",
     .run = run,
 };

@@ -94,8 +94,7 @@ static enum cellar_code give_up(struct cellar_front *front)
     return CELLAR_E_AGAIN;
 }
 
-/* One turn of the event loop, or of what waits to be written. */
-static void turn(struct cellar_front *front)
+void cellar_front_turn(struct cellar_front *front)
 {
     bool waits = cellar_output_waits(&front->out) ||
                  cellar_output_waits(&front->err_out);
@@ -129,7 +128,7 @@ void cellar_front_flush(struct cellar_front *front)
             front->quit = cellar_front_quit(front);
             return;
         }
-        turn(front);
+        cellar_front_turn(front);
     }
 }
 
@@ -140,7 +139,7 @@ static enum cellar_code wait_for(struct cellar_front *front)
     while (front->waiting) {
         if (cellar_front_quit(front))
             return give_up(front);
-        turn(front);
+        cellar_front_turn(front);
     }
     return front->err.code;
 }
@@ -234,7 +233,7 @@ static void wait_to_remove(struct cellar_front *front)
     cellar_front_log(front, "ending; waiting for the start to come to an end");
     cellar_signals_forget();
     while (front->waiting && cellar_signals_count() == 0)
-        turn(front);
+        cellar_front_turn(front);
     (void)give_up(front);
 }
 

@@ -90,6 +90,9 @@ void cellar_front_flush(struct cellar_front *front);
  * written any more, came before. */
 bool cellar_front_pause(struct cellar_front *front, uint64_t ms);
 
+/* One turn of the event loop, and of what waits to be written. */
+void cellar_front_turn(struct cellar_front *front);
+
 /* Runs the event loop while the user thinks; returns true when `fd` has
  * something to read, false when a signal came. */
 bool cellar_front_idle(struct cellar_front *front, int fd);

@@ -42,11 +42,14 @@ static const struct cellar_option words[] = {
      .commands = MAKERS, .in_config = true, .offset = AT(spec.allow),
      .text = "do without this protection (named as doctor names it) where the "
              "engine can't enforce it; may be given again"},
-    {"output", 'o', TEXT, .value = "OUT.ipynb", .commands = CELLAR_ON_RUN,
+    {"output", 'o', TEXT, .value = "OUT.ipynb|DIR", .commands = CELLAR_ON_RUN,
      .offset = AT(output), .text = "write the executed notebook here"},
     {"session", 's', TEXT, .value = "NAME", .commands = CELLAR_ON_RUN,
      .offset = AT(session),
      .text = "run in this live session, which stays, and not in a new one"},
+    {"jobs", 'J', COUNTS, .value = "N", .commands = CELLAR_ON_RUN,
+     .in_config = true, .offset = AT(jobs),
+     .text = "run so many files at once"},
     {"keep-going", 'k', FLAG, .commands = CELLAR_ON_RUN, .in_config = true,
      .offset = AT(keep_going),
      .text = "go on after a cell that did not end ok"},
@@ -183,11 +186,13 @@ void cellar_options_init(struct cellar_options *options)
     options->age_ms = CELLAR_HISTORY_AGE_MS;
     options->size_bytes = CELLAR_HISTORY_BYTES;
     options->interval_ms = 1000;
+    options->jobs = 1;
 }
 
 void cellar_options_done(struct cellar_options *options)
 {
     cellar_config_free(options->file);
+    free(options->operands);
     *options = (struct cellar_options){0};
 }
 
@@ -288,15 +293,10 @@ struct scan {
     } * found; /* room for argc */
 };
 
-static enum cellar_code add_operand(struct scan *scan, const char *text,
-                                    struct cellar_error *err)
+static void add_operand(struct scan *scan, const char *text)
 {
     struct cellar_options *options = scan->options;
-    if (options->operand_count == CELLAR_OPERANDS_MAX)
-        return cellar_fail(err, CELLAR_E_USAGE, "'%.64s' is one word too many",
-                           text);
     options->operands[options->operand_count++] = text;
-    return CELLAR_OK;
 }
 
 /* Notes option `i`. `value` is what was attached to it, or NULL. */
@@ -377,8 +377,10 @@ static enum cellar_code scan_letters(struct scan *scan, const char *text,
 static enum cellar_code scan_word(struct scan *scan, struct cellar_error *err)
 {
     const char *word = scan->argv[scan->at];
-    if (scan->only_operands || word[0] != '-' || !word[1])
-        return add_operand(scan, word, err);
+    if (scan->only_operands || word[0] != '-' || !word[1]) {
+        add_operand(scan, word);
+        return CELLAR_OK;
+    }
     if (strcmp(word, "--") == 0) {
         scan->only_operands = true;
         return CELLAR_OK;
@@ -438,7 +440,8 @@ enum cellar_code cellar_options_parse(struct cellar_options *options, int argc,
     for (int i = 1; i < argc; i++)
         room += strlen(argv[i]);
     CELLAR_AUTO_FREE struct found *found = calloc(room, sizeof *found);
-    if (!found)
+    options->operands = calloc((size_t)argc + 1, sizeof *options->operands);
+    if (!found || !options->operands)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     struct scan scan = {.options = options,
                         .argc = argc,

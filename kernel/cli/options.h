@@ -49,8 +49,6 @@ enum cellar_on {
         CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_START | CELLAR_ON_BENCH
 };
 
-#define CELLAR_OPERANDS_MAX 4
-
 /* What a command line and a config file come to. Strings are borrowed from
  * argv and from `file`. */
 struct cellar_options {
@@ -64,6 +62,7 @@ struct cellar_options {
     const char *session;  /* run: the name of the session to run in */
     const char *variant;  /* image build */
     const char *base;     /* image build */
+    uint64_t jobs;        /* run: files at once */
     uint64_t cells;       /* bench: how many; 0: its own choice */
     uint64_t id;          /* history, export: a session in the journal; 0: none
                              is named */
@@ -81,7 +80,7 @@ struct cellar_options {
     bool verbose;
     bool help;
     bool version;
-    const char *operands[CELLAR_OPERANDS_MAX]; /* the command is the first */
+    const char **operands; /* the command is the first; owned */
     size_t operand_count;
     uint64_t given; /* bit i: option i stood on the command line */
     struct cellar_config_file *file; /* owned */

@@ -111,6 +111,15 @@ static void write_raw(void *user, const char *data, size_t len)
         enqueue(output, data + n, len - n);
 }
 
+void cellar_output_move(struct cellar_output *from, struct cellar_output *to)
+{
+    if (from->queued > 0)
+        write_raw(to, from->queue + from->queue_at, from->queued);
+    if (from->sys_errno && !to->sys_errno)
+        to->sys_errno = from->sys_errno;
+    cellar_output_done(from);
+}
+
 void cellar_output_write(struct cellar_output *output, const char *data,
                          size_t len)
 {

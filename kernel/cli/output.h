@@ -53,6 +53,10 @@ void cellar_output_end_line(struct cellar_output *output);
 /* Writes of what waits as much as there is room for now. */
 void cellar_output_pump(struct cellar_output *output);
 
+/* What waits in `from`, made safe already, is written to `to`. One that was
+ * opened on descriptor -1 only keeps. */
+void cellar_output_move(struct cellar_output *from, struct cellar_output *to);
+
 /* Whether something waits: poll the descriptor for room, then pump. */
 bool cellar_output_waits(const struct cellar_output *output);
 

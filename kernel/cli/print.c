@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "kernel/fail.h"
+#include "kernel/json.h"
 #include "kernel/spec.h"
+#include "kernel/utf8.h"
 #include "units.h"
 
 void cellar_print_code(struct cellar_output *out, uint64_t cell,
@@ -198,6 +200,21 @@ void cellar_print_plain(struct cellar_output *out,
     print_result(out, "", result);
     print_error(err_out, result);
     print_ending_line(err_out, result);
+}
+
+void cellar_print_file_json(struct cellar_output *out, const char *file,
+                            const struct cellar_result *result)
+{
+    CELLAR_AUTO_FREE char *json = cellar_result_json(result);
+    CELLAR_AUTO_FREE char *sound = cellar_utf8_mend(file, strlen(file), NULL);
+    json_t *name = sound ? json_string(sound) : NULL;
+    CELLAR_AUTO_FREE char *text = cellar_json_text(name, JSON_ENCODE_ANY);
+    json_decref(name);
+    if (!json || !text) {
+        out->sys_errno = ENOMEM;
+        return;
+    }
+    cellar_output_printf(out, "{\"file\":%s,%s\n", text, json + 1);
 }
 
 void cellar_print_json(struct cellar_output *out,

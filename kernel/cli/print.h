@@ -30,6 +30,10 @@ void cellar_print_plain(struct cellar_output *out,
 void cellar_print_json(struct cellar_output *out,
                        const struct cellar_result *result);
 
+/* The same with the key "file" in front. */
+void cellar_print_file_json(struct cellar_output *out, const char *file,
+                            const struct cellar_result *result);
+
 /* "timeout after 2 s; state kept"; "" for a cell that ended ok. */
 #define CELLAR_ENDING_MAX 512
 void cellar_print_ending_line(const struct cellar_result *result,
