@@ -1,8 +1,7 @@
-"""What was run stays known: history, export and stats through the real
-command, also after a kill, a stop, damage and a full disk."""
+"""What was run stays known: history and export through the real command, also
+after a kill and a stop. Damage and a full disk: test_history_faults.py."""
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -12,8 +11,9 @@ import time
 import unittest
 
 import cellar_test
-from cellar_test import (ENVIRONMENT, Session, SessionTest, popen, run,
-                         session, unique, wait_for)
+from cellar_test import (ENVIRONMENT, Session, SessionTest, run, session,
+                         unique, wait_for)
+from journal import history, numbers, past
 
 VALIDATE = """
 import sys, nbformat
@@ -26,41 +26,11 @@ ENTRY_KEYS = ["cell", "code", "began", "ended", "resets", "untold", "pruned",
               "result"]
 PAST_KEYS = ["name", "id", "created", "ended", "ending", "reason", "cells",
              "output_bytes", "image", "engine", "container", "python"]
-STATS_KEYS = ["name", "time_s", "cpu_percent", "cpu_us", "memory_bytes",
-              "memory_limit_bytes", "pids", "pids_limit", "output_bytes",
-              "cells", "state"]
-PS_KEYS = ["name", "container", "image", "engine", "state", "age_s",
-           "created", "idle_ms", "memory_bytes", "cells", "holder"]
-
-
-def history(name, *options, env=None):
-    """The cells of a session, as `cellar history --json` tells them."""
-    done = run("history", "--json", name, *options, env=env)
-    if done.status != 0:
-        raise AssertionError("cellar history: %d %s" % (done.status, done.err))
-    return [json.loads(line) for line in done.out.splitlines()]
-
-
-def numbers(entries):
-    return [entry["cell"] for entry in entries]
-
-
-def past(name, env=None):
-    """The sessions in the journal that were called so, the oldest first."""
-    done = run("history", "--json", env=env)
-    if done.status != 0:
-        raise AssertionError("cellar history: %d %s" % (done.status, done.err))
-    return [s for s in json.loads(done.out) if s["name"] == name]
 
 
 def load(path):
     with open(path, encoding="utf-8") as file:
         return json.load(file)
-
-
-def digest(path):
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -393,229 +363,6 @@ class Export(unittest.TestCase):
                 capture_output=True, text=True, timeout=60)
             self.assertEqual(3, full.returncode)
             self.assertIn("No space left", full.stderr)
-
-
-class OwnState(unittest.TestCase):
-    """A state directory of the test's own, which it may spoil."""
-
-    def setUp(self):
-        self.path = tempfile.mkdtemp(prefix="cellar-history-")
-        self.env = dict(ENVIRONMENT, CELLAR_STATE_DIR=self.path)
-        self.addCleanup(self.remove)
-        self.journal = os.path.join(self.path, "journal.db")
-        self.name = unique()
-
-    def remove(self):
-        run("stop", "--all", env=self.env)
-        subprocess.run(["umount", "-q", self.path], check=False)
-        subprocess.run(["rm", "-rf", self.path], check=False)
-
-    def exec(self, code):
-        done = run("exec", self.name, code, env=self.env)
-        self.assertEqual(0, done.status, done.err)
-        return done
-
-    def start(self):
-        done = run("start", self.name, env=self.env)
-        self.assertEqual((0, self.name + "\n", ""), done)
-
-    def codes(self):
-        return [e["code"] for e in history(self.name, env=self.env)]
-
-    def assertWarned(self, done, *words):
-        """One line about the journal."""
-        lines = [line for line in done.err.splitlines()
-                 if self.journal in line]
-        self.assertEqual(1, len(lines), done.err)
-        self.assertTrue(lines[0].startswith("cellar: "))
-        for word in words:
-            self.assertIn(word, lines[0])
-
-    def assertToldWithTheCure(self, *words):
-        for command in (["history"], ["history", self.name],
-                        ["export", self.name, "-"]):
-            done = run(*command, env=self.env)
-            self.assertEqual((3, ""), (done.status, done.out))
-            self.assertWarned(done, *words)
-
-
-class Damaged(OwnState):
-    def test_sessions_go_on_and_the_file_is_left_alone(self):
-        self.start()
-        self.exec("x = 1")
-        with open(self.journal, "r+b") as file:
-            file.write(os.urandom(20000))
-        before = digest(self.journal)
-        done = self.exec("print(x + 1)")
-        self.assertEqual("2\n", done.out)
-        self.assertWarned(done, "damaged", "mv ")
-        self.assertToldWithTheCure("damaged", "mv ")
-        self.assertEqual(before, digest(self.journal))
-        os.rename(self.journal, self.journal + ".damaged")
-        self.assertEqual("", self.exec("x").err)
-        self.assertIn("x", self.codes())
-        self.assertEqual(before, digest(self.journal + ".damaged"))
-
-
-class FullDisk(OwnState):
-    def setUp(self):
-        super().setUp()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none",
-                        self.path], check=True)
-
-    def fill(self):
-        path = os.path.join(self.path, "filler")
-        with open(path, "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                return path
-
-    def test_sessions_go_on_and_nothing_stored_is_lost(self):
-        self.start()
-        self.exec("x = 1")
-        filler = self.fill()
-        done = self.exec("x += 1\nprint('during')")
-        self.assertEqual("during\n", done.out)
-        self.assertWarned(done, "No space left on device")
-        os.unlink(filler)
-        self.assertEqual("x = 1", self.codes()[0])
-        self.assertEqual("2\n", self.exec("x").out)
-        self.assertEqual("x", self.codes()[-1])
-
-    def test_it_fills_while_a_cell_runs(self):
-        self.start()
-        self.exec("x = 1")
-        done = run("exec", self.name, "for i in range(5000):\n"
-                   "    print(i, 'x' * 1000)", env=self.env)
-        self.assertEqual(0, done.status, done.err)
-        self.assertEqual(5000, len(done.out.splitlines()))
-        self.assertWarned(done)
-        self.assertEqual("1\n", self.exec("x").out)
-
-
-class Prune(OwnState):
-    def prune(self, *options):
-        done = run("history", "--prune", "--json", *options, env=self.env)
-        self.assertEqual(0, done.status, done.err)
-        pruned = json.loads(done.out)
-        self.assertEqual(["sessions", "cells", "freed_bytes", "size_bytes"],
-                         list(pruned))
-        return pruned
-
-    def test_what_ended_goes_and_what_lives_stays(self):
-        self.start()
-        self.exec("print('old' * 10000)")
-        run("stop", self.name, env=self.env)
-        self.start()
-        self.exec("print('live')")
-        self.assertEqual(0, self.prune("--age", "1h")["sessions"])
-        self.assertEqual(2, len(past(self.name, env=self.env)))
-        self.assertEqual(1, self.prune("--age", "0")["sessions"])
-        self.assertEqual(1, len(past(self.name, env=self.env)))
-        self.assertEqual("live\n", history(self.name, env=self.env)[0]
-                         ["result"]["stdout"])
-        self.assertEqual("2\n", self.exec("1 + 1").out)
-
-    def test_outputs_go_before_the_codes_of_a_live_one(self):
-        self.start()
-        self.exec("print('live')")
-        pruned = self.prune("--size", "0")
-        self.assertEqual((0, 1), (pruned["sessions"], pruned["cells"]))
-        entry = history(self.name, env=self.env)[0]
-        self.assertTrue(entry["pruned"])
-        self.assertEqual(("print('live')", ""),
-                         (entry["code"], entry["result"]["stdout"]))
-        done = run("export", self.name, "-", env=self.env)
-        self.assertIn("pruned", done.err)
-        text = run("history", "--prune", env=self.env).out
-        self.assertIn("sessions removed: 0\n", text)
-
-
-class Figures(SessionTest):
-    """ps and stats."""
-
-    def test_ps_tells_idle_time_and_memory(self):
-        self.ok("1")
-        listed = [s for s in json.loads(run("ps", "--json").out)
-                  if s["name"] == self.session.name][0]
-        self.assertEqual(PS_KEYS, list(listed))
-        self.assertGreater(listed["memory_bytes"], 1 << 20)
-        self.assertLess(listed["idle_ms"], 600000)
-        titles = run("ps").out.splitlines()[0].split()
-        self.assertEqual(["NAME", "IMAGE", "ENGINE", "STATE", "AGE", "IDLE",
-                          "MEMORY", "CELLS", "HOLDER"], titles)
-
-    def test_stats_measures_a_busy_cell(self):
-        self.ok("print('12345')")
-        with self.session.running("while True: pass"):
-            done = run("stats", "--json", self.session.name, "--count", "2",
-                       "--interval", "500ms")
-            self.assertEqual(0, done.status, done.err)
-            rows = [json.loads(line) for line in done.out.splitlines()]
-            self.assertEqual([STATS_KEYS] * 2, [list(row) for row in rows])
-            for row in rows:
-                self.assertGreater(row["cpu_percent"], 10)
-                self.assertGreater(row["memory_bytes"], 1 << 20)
-                self.assertLess(row["memory_bytes"],
-                                row["memory_limit_bytes"])
-                self.assertLess(0, row["pids"])
-                self.assertLess(row["pids"], row["pids_limit"])
-                self.assertGreaterEqual(row["output_bytes"], 6)
-                self.assertEqual("busy", row["state"])
-            self.assertGreater(rows[1]["cpu_us"], rows[0]["cpu_us"])
-            run("interrupt", self.session.name)
-        wait_for(lambda: run("exec", self.session.name, "1").status == 0)
-
-    def test_stats_without_a_terminal_is_one_row(self):
-        done = run("stats", self.session.name)
-        self.assertEqual(0, done.status, done.err)
-        titles, row = done.out.splitlines()
-        self.assertIn("MEMORY / LIMIT", titles)
-        self.assertIn("MiB", row)
-
-    def test_stats_ends_with_ctrl_c_and_with_the_session(self):
-        with session() as live:
-            for end in "interrupt", "stop":
-                process = popen("stats", "--json", live.name, "--count",
-                                "1000", "--interval", "100ms")
-                self.assertTrue(process.stdout.readline())
-                if end == "interrupt":
-                    process.send_signal(signal.SIGINT)
-                else:
-                    live.stop()
-                _, err = process.communicate(timeout=60)
-                self.assertEqual(0, process.returncode, err)
-
-    def test_options_are_checked(self):
-        for words in (["stats", "x", "--interval", "1ms"],
-                      ["stats", "x", "--count", "0"],
-                      ["history", "--cell", "1"],
-                      ["history", "x", "--cell", "1", "--last", "1"],
-                      ["history", "x", "--prune"], ["history", "--age", "1d"],
-                      ["export", "x"], ["export", "--json", "x", "-"],
-                      ["export", "--script", "x", "o.ipynb"]):
-            with self.subTest(words=words):
-                done = run(*words)
-                self.assertEqual((2, ""), (done.status, done.out))
-                self.assertIn("--help", done.err)
-
-
-class StopAll(OwnState):
-    def test_also_what_only_has_a_record(self):
-        names = [unique() for _ in range(3)]
-        for name in names:
-            self.assertEqual(0, run("start", name, env=self.env).status)
-        ids = {s["name"]: s["container"]
-               for s in json.loads(run("ps", "--json", env=self.env).out)}
-        cellar_test.docker("rm", "-f", ids[names[1]])
-        done = run("stop", "--all", "--json", env=self.env)
-        self.assertEqual(0, done.status, done.err)
-        self.assertEqual(names, sorted(s["name"]
-                                       for s in json.loads(done.out)))
-        self.assertEqual("[]\n", run("ps", "--json", env=self.env).out)
-        self.assertEqual([], os.listdir(os.path.join(self.path, "sessions")))
 
 
 if __name__ == "__main__":
