@@ -265,18 +265,17 @@ const struct cellar_command cellar_command_export = {
     .operands = "NAME OUT.ipynb|OUT.py|-",
     .operands_min = 2,
     .operands_max = 2,
-    .text = "Write what was run in a session as a notebook or a script",
-    .details =
-        "A notebook has every cell with its outputs, pictures and errors, and "
-        "the cell's\n"
-        "number as its count; 'cellar run' and Jupyter open it. With --script, "
-        "a Python\n"
-        "script whose cells begin at lines with \"# %%\", which 'cellar run' "
-        "runs. The\n"
-        "newest session called NAME is taken, or with --id an older one; it "
-        "need not live\n"
-        "any more. - is stdout. With --json the name, id, output and number of "
-        "cells are\n"
-        "printed as an object.\n",
+    .text = "Write what a session ran as a notebook or a script",
+    .details = "A notebook has every cell with its outputs, pictures and "
+               "errors, and the cell's\n"
+               "number as its count; 'cellar run' and Jupyter open it. With "
+               "--script, a Python\n"
+               "script whose cells begin at lines with \"# %%\", which 'cellar "
+               "run' runs. The\n"
+               "newest session called NAME is taken, or with --id an older "
+               "one; it need not\n"
+               "live any more. - is stdout. With --json the name, id, output "
+               "and number of\n"
+               "cells are printed as an object.\n",
     .run = run,
 };

@@ -277,7 +277,7 @@ const struct cellar_command cellar_command_history = {
     .operands = "[NAME]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Show what was run in a session, also in one that is gone",
+    .text = "Show what a session ran, also one that is gone",
     .details =
         "Without NAME the sessions in the journal, live ones and past ones. "
         "With NAME\n"

@@ -198,12 +198,11 @@ const struct cellar_command cellar_command_stats = {
         "stdout is\n"
         "no terminal. CPU is that since the row before, 100% one core; OUTPUT "
         "what all\n"
-        "cells printed, dropped output counted. With --json an object per "
-        "row: name,\n"
-        "time_s (seconds since 1970), cpu_percent, cpu_us (since the start), "
-        "memory_bytes,\n"
-        "memory_limit_bytes, pids, pids_limit, output_bytes, cells, state; "
-        "null where it\n"
-        "can't be had.\n",
+        "cells printed, dropped output counted. With --json an object per row: "
+        "name,\n"
+        "time_s (seconds since 1970), cpu_percent, cpu_us (since the start),\n"
+        "memory_bytes, memory_limit_bytes, pids, pids_limit, output_bytes, "
+        "cells, state;\n"
+        "null where it can't be had.\n",
     .run = run,
 };
