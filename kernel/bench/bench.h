@@ -53,4 +53,34 @@ enum cellar_code cellar_bench_hostile(struct cellar *c,
                                       struct cellar_bench_hostile *out,
                                       struct cellar_error *err);
 
+struct cellar_bench_scale {
+    uint64_t sessions, cells;          /* cells of each session, in both ways */
+    struct cellar_bench_times start;   /* all at once: from call to ready */
+    double start_all_us;               /* the last one is ready */
+    struct cellar_bench_times in_turn; /* a cell, one session after the other */
+    struct cellar_bench_times at_once; /* a cell, all sessions together */
+    double cells_per_s;                /* while they run together */
+    double slowest_to_median;  /* of the sessions' medians then: fairness */
+    double output_bytes_per_s; /* all print at once */
+    struct cellar_bench_times interrupt; /* all at once: to the cell's end */
+    struct cellar_bench_times stop;      /* all at once */
+    uint64_t memory_bytes; /* of this process for one idle session: its share
+                              of what the allocator has given out */
+    uint64_t rss_bytes;    /* the same of the resident set */
+    double descriptors;    /* of this process for a session */
+    uint64_t threads;      /* of this process */
+};
+
+#define CELLAR_BENCH_SESSIONS    100
+#define CELLAR_BENCH_SCALE_CELLS 50
+
+/* So many named sessions of `spec`, all of one supervisor: started, run,
+ * flooding, interrupted and stopped at once. Every result is checked: one that
+ * is wrong, and one that fails, is an error. */
+enum cellar_code cellar_bench_scale(struct cellar *c,
+                                    const struct cellar_spec *spec,
+                                    uint64_t sessions, uint64_t cells,
+                                    struct cellar_bench_scale *out,
+                                    struct cellar_error *err);
+
 #endif

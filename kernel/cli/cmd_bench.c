@@ -130,10 +130,82 @@ static int run_hostile(struct cellar_front *front, const char *machine)
     return CELLAR_EXIT_OK;
 }
 
+static void print_scale_text(struct cellar_output *out,
+                             const struct cellar_bench_scale *bench,
+                             const char *machine)
+{
+    cellar_output_printf(out, "%-26s %10s %10s %10s\n", "", "p50", "p99",
+                         "slowest");
+    print_times(out, "start, all at once", &bench->start);
+    print_times(out, "cell, in turn", &bench->in_turn);
+    print_times(out, "cell, all at once", &bench->at_once);
+    print_times(out, "interrupt, all at once", &bench->interrupt);
+    print_times(out, "stop, all at once", &bench->stop);
+    cellar_output_printf(out, "%-26s %7.2f s\n", "all are ready after",
+                         bench->start_all_us / 1e6);
+    cellar_output_printf(out, "%-26s %7.0f /s\n", "cells, all at once",
+                         bench->cells_per_s);
+    cellar_output_printf(out, "%-26s %7.2f\n", "slowest session to median",
+                         bench->slowest_to_median);
+    cellar_output_printf(out, "%-26s %7.1f MB/s\n", "output, all at once",
+                         bench->output_bytes_per_s / 1e6);
+    cellar_output_printf(out, "%-26s %6.1f KiB allocated, %.1f KiB resident\n",
+                         "memory a session", (double)bench->memory_bytes / 1024,
+                         (double)bench->rss_bytes / 1024);
+    cellar_output_printf(
+        out, "%-26s %7.2f descriptors; %" PRIu64 " threads in all\n", "and",
+        bench->descriptors, bench->threads);
+    cellar_output_printf(out,
+                         "%" PRIu64 " sessions, %" PRIu64
+                         " cells each, in one process, on %s\n",
+                         bench->sessions, bench->cells, machine);
+}
+
+static enum cellar_code print_scale_json(struct cellar_front *front,
+                                         const struct cellar_bench_scale *bench,
+                                         const char *machine)
+{
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:o, s:f, s:o, s:o, s:f, s:f, s:f, s:o, "
+        "s:o, s:I, s:I, s:f, s:I, s:s}",
+        "bench", "scale", "engine", "docker", "image",
+        front->options.spec.image, "sessions", (json_int_t)bench->sessions,
+        "cells", (json_int_t)bench->cells, "start", times_json(&bench->start),
+        "start_all_us", bench->start_all_us, "in_turn",
+        times_json(&bench->in_turn), "at_once", times_json(&bench->at_once),
+        "cells_per_s", bench->cells_per_s, "slowest_to_median",
+        bench->slowest_to_median, "output_bytes_per_s",
+        bench->output_bytes_per_s, "interrupt", times_json(&bench->interrupt),
+        "stop", times_json(&bench->stop), "memory_bytes_per_session",
+        (json_int_t)bench->memory_bytes, "rss_bytes_per_session",
+        (json_int_t)bench->rss_bytes, "descriptors_per_session",
+        bench->descriptors, "threads", (json_int_t)bench->threads, "machine",
+        machine);
+    return print_json(front, root);
+}
+
+static int run_scale(struct cellar_front *front, const char *machine)
+{
+    const struct cellar_options *options = &front->options;
+    uint64_t sessions =
+        options->sessions ? options->sessions : CELLAR_BENCH_SESSIONS;
+    uint64_t cells = options->cells ? options->cells : CELLAR_BENCH_SCALE_CELLS;
+    struct cellar_bench_scale bench;
+    if (cellar_bench_scale(front->c, &options->spec, sessions, cells, &bench,
+                           &front->err) != CELLAR_OK)
+        return cellar_front_fail(front);
+    if (!options->json)
+        print_scale_text(&front->out, &bench, machine);
+    else if (print_scale_json(front, &bench, machine) != CELLAR_OK)
+        return cellar_front_fail(front);
+    return CELLAR_EXIT_OK;
+}
+
 static const struct {
     const char *name;
     int (*run)(struct cellar_front *front, const char *machine);
-} benches[] = {{"cell", run_cell}, {"hostile", run_hostile}};
+} benches[] = {
+    {"cell", run_cell}, {"hostile", run_hostile}, {"scale", run_scale}};
 
 static int run(struct cellar_front *front)
 {
@@ -150,16 +222,17 @@ static int run(struct cellar_front *front)
         return benches[i].run(front, machine);
     }
     return cellar_front_usage(
-        front, "unknown bench '%s': there are 'cell' and 'hostile'", name);
+        front, "unknown bench '%s': there are 'cell', 'hostile' and 'scale'",
+        name);
 }
 
 const struct cellar_command cellar_command_bench = {
     .name = "bench",
     .bit = CELLAR_ON_BENCH,
-    .operands = "[cell|hostile]",
+    .operands = "[cell|hostile|scale]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Measure a cell beside a bare stream, or amid floods",
+    .text = "Measure a cell beside a bare stream, amid floods, in a crowd",
     .details =
         "cell: the round trip of `x+=1` in a session, and of a bare echo "
         "process in a\n"
@@ -169,6 +242,9 @@ const struct cellar_command cellar_command_bench = {
         "the same\n"
         "supervisor flood; how soon an interrupt ends a flood; the "
         "supervisor's memory.\n"
+        "scale: many named sessions of one supervisor at once: starts, cells, "
+        "output,\n"
+        "interrupts, stops, and what a session takes of the supervisor.\n"
         "Times drift; compare ratios.\n",
     .run = run,
 };

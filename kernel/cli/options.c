@@ -64,6 +64,9 @@ static const struct cellar_option words[] = {
     {"cells", 'n', NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1, .max = 10000000,
      .value = "N", .commands = CELLAR_ON_BENCH, .offset = AT(cells),
      .text = "how many cells to time"},
+    {"sessions", 'S', NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1,
+     .max = 100000, .value = "N", .commands = CELLAR_ON_BENCH,
+     .offset = AT(sessions), .text = "scale: how many sessions"},
     {"id", 0, COUNTS, .value = "ID",
      .commands = CELLAR_ON_HISTORY | CELLAR_ON_EXPORT, .offset = AT(id),
      .text = "the session with this id, as history lists it, where older ones "

@@ -64,6 +64,7 @@ struct cellar_options {
     const char *base;     /* image build */
     uint64_t jobs;        /* run: files at once */
     uint64_t cells;       /* bench: how many; 0: its own choice */
+    uint64_t sessions;    /* bench scale: how many; 0: its own choice */
     uint64_t id;          /* history, export: a session in the journal; 0: none
                              is named */
     uint64_t cell;        /* history: the one to show; 0: all */
