@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "kernel/cli/config.h"
+#include "kernel/cli/entry.h"
 #include "kernel/cli/notebook.h"
 #include "kernel/cli/script.h"
 #include "kernel/record.h"
@@ -112,6 +113,83 @@ static void a_script_is_read_or_says_no_memory(void **state)
 {
     (void)state;
     oom_sweep(read_script, NULL);
+}
+
+static enum cellar_code write_script(void *user)
+{
+    size_t parted = 77;
+    struct cellar_error err = {.code = CELLAR_OK};
+    enum cellar_code code = cellar_script_put(
+        user, "one", script_text, strlen(script_text), &parted, &err);
+    assert_int_equal(err.code, code);
+    assert_int_equal(parted, 0);
+    return code;
+}
+
+static void a_script_is_written_or_says_no_memory(void **state)
+{
+    FILE *nowhere = fopen("/dev/null", "w");
+    (void)state;
+    assert_non_null(nowhere);
+    oom_sweep(write_script, nowhere);
+    (void)fclose(nowhere);
+}
+
+/* ------------------------------------------------------------- history -- */
+
+static enum cellar_code show_entry(void *user)
+{
+    char out[] = "printed\n";
+    struct cellar_part part = {"text/plain", "1", 1};
+    struct cellar_result result = {.cell = 1,
+                                   .stdout_text = out,
+                                   .stdout_len = 8,
+                                   .result = &part,
+                                   .result_count = 1};
+    struct cellar_entry entry = {
+        .cell = 1, .code = "x", .code_len = 1, .result = &result};
+    struct cellar_error err = {.code = CELLAR_OK};
+    enum cellar_code code = cellar_entry_json(user, &entry, &err);
+    assert_int_equal(err.code, code);
+    return code;
+}
+
+static void an_entry_is_shown_or_says_no_memory(void **state)
+{
+    struct cellar_output out;
+    FILE *nowhere = fopen("/dev/null", "w");
+    (void)state;
+    assert_non_null(nowhere);
+    cellar_output_init(&out, fileno(nowhere));
+    oom_sweep(show_entry, &out);
+    assert_true(cellar_output_ok(&out));
+    (void)fclose(nowhere);
+}
+
+static enum cellar_code export_notebook(void *user)
+{
+    struct cellar_notebook *notebook = NULL;
+    struct cellar_error err = {.code = CELLAR_OK};
+    enum cellar_code code = cellar_notebook_new(&notebook, &err);
+    if (code == CELLAR_OK)
+        code = cellar_notebook_add(notebook, "x", 1, &err);
+    if (code == CELLAR_OK)
+        code = cellar_notebook_remark(notebook, "a word", &err);
+    if (code == CELLAR_OK)
+        code = write_out(notebook, user, &err);
+    assert_int_equal(err.code, code);
+    cellar_notebook_free(notebook);
+    return code;
+}
+
+static void a_notebook_is_made_or_says_no_memory(void **state)
+{
+    char *whole = NULL;
+    (void)state;
+    assert_int_equal(export_notebook(&whole), CELLAR_OK);
+    assert_non_null(strstr(whole, "\"markdown\""));
+    oom_sweep(export_notebook, &whole);
+    free(whole);
 }
 
 /* -------------------------------------------------------------- config -- */
@@ -236,6 +314,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_notebook_is_read_run_and_written_or_says_no_memory),
         cmocka_unit_test(a_script_is_read_or_says_no_memory),
+        cmocka_unit_test(a_script_is_written_or_says_no_memory),
+        cmocka_unit_test(an_entry_is_shown_or_says_no_memory),
+        cmocka_unit_test(a_notebook_is_made_or_says_no_memory),
         cmocka_unit_test(a_config_is_read_or_says_no_memory),
         cmocka_unit_test_setup_teardown(a_record_is_loaded_whole_or_not_at_all,
                                         open_state, close_state),
