@@ -14,8 +14,11 @@
 /* What each session prints at once. */
 #define OUTPUT_BYTES (UINT64_C(1) << 20)
 
-/* A call that has not come back after so long never will. */
+/* What is not through after so long is given up, and its session stopped. */
 #define PATIENCE_US UINT64_C(300000000)
+
+/* A session of the bench's own is gone this soon after a bench that died. */
+#define LEASE_MS 30000
 
 /* One of the sessions, and its call under way. */
 struct one {
@@ -83,6 +86,7 @@ static enum cellar_code start_all(struct scale *all,
                                   struct cellar_error *err)
 {
     struct cellar_spec mine = *spec;
+    mine.lease_ms = LEASE_MS;
     for (uint64_t i = 0; i < all->count; i++) {
         struct one *one = &all->list[i];
         mine.name = one->name;
@@ -106,7 +110,8 @@ static void on_stopped(void *user, struct cellar_session *s,
     cellar_samples_add(one->all->samples, since(one->began_us));
 }
 
-/* Also after a failure: all that there is. */
+/* Also after a failure: all that there is. A stop and the cells it ends always
+ * come back, so nothing calls back later. */
 static enum cellar_code stop_all(struct scale *all, struct cellar_error *err)
 {
     for (uint64_t i = 0; i < all->count; i++) {
@@ -121,7 +126,11 @@ static enum cellar_code stop_all(struct scale *all, struct cellar_error *err)
         else
             note(all, &ours);
     }
-    return await(all, err);
+    while (all->under_way > 0)
+        (void)cellar_dispatch(all->c, 1000);
+    if (all->err.code != CELLAR_OK)
+        *err = all->err;
+    return all->err.code;
 }
 
 /* --------------------------------------------------------------- cells -- */
