@@ -17,7 +17,6 @@ static const struct cellar_column columns[] = {
 
 struct listing {
     struct cellar_table *table;
-    uint64_t now;
     bool json;
 };
 
@@ -63,8 +62,9 @@ static void add_row(void *user, const struct cellar_info *info)
     char age_text[CELLAR_UNIT_TEXT_MAX] = "";
     char cells[24] = "";
     char holder[24] = "-";
-    uint64_t age =
-        listing->now > info->created ? listing->now - info->created : 0;
+    /* Now, and not before the engine was asked, which may take a while. */
+    uint64_t now = (uint64_t)time(NULL);
+    uint64_t age = now > info->created ? now - info->created : 0;
     say_age(age, age_text);
     snprintf(cells, sizeof cells, "%" PRIu64, info->cells);
     if (info->holder)
@@ -86,9 +86,7 @@ static void add_row(void *user, const struct cellar_info *info)
 static enum cellar_code list(struct cellar_front *front,
                              struct cellar_table *table)
 {
-    struct listing listing = {.table = table,
-                              .now = (uint64_t)time(NULL),
-                              .json = front->options.json};
+    struct listing listing = {.table = table, .json = front->options.json};
     if (!table)
         return cellar_fail(&front->err, CELLAR_E_NOMEM, "out of memory");
     enum cellar_code code = cellar_front_open(front);

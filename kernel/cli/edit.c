@@ -180,6 +180,11 @@ enum cellar_edit_end cellar_edit_read(struct cellar_edit *edit,
     return CELLAR_EDIT_LINE;
 }
 
+void cellar_edit_redraw(struct cellar_edit *edit)
+{
+    el_set(edit->el, EL_REFRESH);
+}
+
 void cellar_edit_remember(struct cellar_edit *edit, const char *text)
 {
     HistEvent event;

@@ -35,6 +35,10 @@ void cellar_edit_free(struct cellar_edit *edit); /* NULL is fine */
 enum cellar_edit_end cellar_edit_read(struct cellar_edit *edit,
                                       const char *prompt, const char **line);
 
+/* Prints the prompt and the line under way again: from within the waiting,
+ * after something else was printed. */
+void cellar_edit_redraw(struct cellar_edit *edit);
+
 /* Puts an input of any number of lines into the history. */
 void cellar_edit_remember(struct cellar_edit *edit, const char *text);
 

@@ -179,22 +179,36 @@ bool cellar_front_pause(struct cellar_front *front, uint64_t ms)
 
 /* ---------------------------------------------------------- sessions -- */
 
+/* A line that nobody asked for begins, and ends: at the REPL's prompt too. */
+static void begin_aside(struct cellar_front *front)
+{
+    cellar_output_end_line(&front->err_out);
+    if (front->redraw)
+        cellar_output_text(&front->err_out, "\n");
+}
+
+static void end_aside(struct cellar_front *front)
+{
+    if (front->redraw)
+        front->redraw(front->redraw_user);
+}
+
 static void warn_line(void *user, const char *line)
 {
     struct cellar_front *front = user;
-    cellar_output_end_line(&front->err_out);
+    begin_aside(front);
     cellar_output_printf(&front->err_out, "cellar: %s\n", line);
+    end_aside(front);
 }
 
 static void tell_unattended(void *user, struct cellar_session *session,
                             struct cellar_result *result)
 {
     struct cellar_front *front = user;
-    /* At the REPL's prompt: the line under way is not ours. */
-    if (front->patient && !front->waiting)
-        cellar_output_text(&front->err_out, "\n");
+    begin_aside(front);
     cellar_unattended_tell(&front->err_out, cellar_session_name(session),
                            result, front->options.json);
+    end_aside(front);
     cellar_result_free(result);
 }
 

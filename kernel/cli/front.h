@@ -43,6 +43,10 @@ struct cellar_front {
     struct cellar_output err_out;
     enum cellar_show show;
     bool patient; /* the REPL: a second Ctrl-C doesn't end the command */
+    /* While the user types: puts the prompt below what was printed amid it.
+     * Else NULL. */
+    void (*redraw)(void *user);
+    void *redraw_user;
     uint64_t began_us;
     struct cellar *c;
     struct cellar_session *session;

@@ -44,9 +44,26 @@ static void make_prompt(const struct cellar_front *front, bool first,
         snprintf(prompt, PROMPT_MAX, "%*s", width, "...: ");
 }
 
+/* The editor and what it waits with: each needs the other. */
+struct typing {
+    struct cellar_front *front;
+    struct cellar_edit *edit;
+};
+
+static void redraw(void *user)
+{
+    cellar_edit_redraw(user);
+}
+
 static bool wait_for_key(void *user, int fd)
 {
-    return cellar_front_idle(user, fd);
+    struct typing *typing = user;
+    struct cellar_front *front = typing->front;
+    front->redraw = redraw;
+    front->redraw_user = typing->edit;
+    bool key = cellar_front_idle(front, fd);
+    front->redraw = NULL;
+    return key;
 }
 
 /* Reads one input, of as many lines as it takes. */
@@ -149,17 +166,17 @@ static bool turn(struct cellar_front *front, struct cellar_edit *edit,
 int cellar_repl_run(struct cellar_front *front)
 {
     char history[4096] = "";
-    struct cellar_edit *edit = NULL;
+    struct typing typing = {.front = front};
     int status = CELLAR_EXIT_OK;
     snprintf(history, sizeof history, "%s/history",
              cellar_supervisor_state_dir(front->c));
-    if (cellar_edit_new(history, wait_for_key, front, &edit, &front->err) !=
-        CELLAR_OK)
+    if (cellar_edit_new(history, wait_for_key, &typing, &typing.edit,
+                        &front->err) != CELLAR_OK)
         return cellar_front_fail(front);
     front->patient = true;
     front->show = CELLAR_SHOW_ON_OUT;
-    while (turn(front, edit, &status))
+    while (turn(front, typing.edit, &status))
         continue;
-    cellar_edit_free(edit);
+    cellar_edit_free(typing.edit);
     return status;
 }
