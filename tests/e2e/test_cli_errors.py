@@ -423,8 +423,8 @@ class Sessions(ErrorTest):
             rows = json.loads(run("ps", "--json").out)
             row, = [row for row in rows if row["name"] == live.name]
             self.assertEqual(["name", "container", "image", "engine", "state",
-                              "age_s", "created", "cells", "holder"],
-                             list(row))
+                              "age_s", "created", "idle_ms", "memory_bytes",
+                              "cells", "holder"], list(row))
             self.assertEqual((live.container(), "docker", "idle", 0),
                              (row["container"], row["engine"], row["state"],
                               row["holder"]))

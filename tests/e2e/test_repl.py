@@ -315,6 +315,25 @@ class Named(ReplTest):
         self.assertEqual("1\n", run("exec", name, "x").out)
         self.assertEqual(0, run("stop", name).status)
 
+    def test_what_ends_unattended_is_told_amid_typing(self):
+        with session() as live:
+            with live.running("import os, time\n"
+                              "while not os.path.exists('/dev/shm/go'):\n"
+                              "    time.sleep(0.05)") as process:
+                process.kill()
+                process.wait()
+            repl = Repl(live.name)
+            self.addCleanup(repl.close)
+            repl.prompt(2)
+            repl.type("6 *")
+            repl.wait(r"6 \*")
+            cellar_test.docker("exec", live.container(), "touch",
+                               "/dev/shm/go")
+            repl.wait("cellar: cell 1 ended while nobody was attached: ok")
+            repl.wait(r"In \[2\]: 6 \*")
+            repl.enter(" 7")
+            self.assertIn("Out[2]: 42\n", repl.prompt(3))
+
     def test_a_session_stopped_from_elsewhere(self):
         with session() as live:
             repl = Repl(live.name)
