@@ -55,14 +55,20 @@ struct cellar_journal_place {
     uint64_t session;   /* its id: all other calls take it */
     uint64_t delivered; /* the last delivery whose content is stored */
     uint64_t last_cell; /* the highest number stored, or 0 */
+    bool ended;         /* it was to be stopped, or was taken for lost */
 };
 
-/* Finds the session's row by record->container, or makes it; a row that had
- * been ended by mistake lives again. */
+/* Finds the session's row by record->container, or makes it. */
 enum cellar_code cellar_journal_session(struct cellar_journal *journal,
                                         const struct cellar_record *record,
                                         struct cellar_journal_place *place,
                                         struct cellar_error *err);
+
+/* A session that answers lives, whatever was written of it: the stop may have
+ * been killed. */
+enum cellar_code cellar_journal_revive(struct cellar_journal *journal,
+                                       uint64_t session,
+                                       struct cellar_error *err);
 
 /* "stopped" or "lost"; `reason` may be NULL. Cells that have no end yet are
  * ended as LOST with it, told. By container: also for a session that this

@@ -22,17 +22,22 @@ static int add_session(struct cellar_journal *journal,
     return rc;
 }
 
-static int revive(struct cellar_journal *journal, uint64_t session)
+enum cellar_code cellar_journal_revive(struct cellar_journal *journal,
+                                       uint64_t session,
+                                       struct cellar_error *err)
 {
-    sqlite3_stmt *statement =
+    enum cellar_code code = cellar_journal_txn_begin(journal, err);
+    if (code != CELLAR_OK)
+        return code;
+    sqlite3_stmt *revive =
         cellar_journal_statement(journal, JOURNAL_REVIVE_SESSION);
-    cellar_journal_bind(statement, 1, session);
-    return cellar_journal_run(statement);
+    cellar_journal_bind(revive, 1, session);
+    return cellar_journal_txn_end(journal, cellar_journal_run(revive), err);
 }
 
 /* SQLITE_DONE: there is no such session. */
 static int find_session(struct cellar_journal *journal, const char *container,
-                        struct cellar_journal_place *place, bool *ended)
+                        struct cellar_journal_place *place)
 {
     sqlite3_stmt *find =
         cellar_journal_statement(journal, JOURNAL_FIND_SESSION);
@@ -43,7 +48,7 @@ static int find_session(struct cellar_journal *journal, const char *container,
     if (rc == SQLITE_ROW) {
         place->session = cellar_journal_column(find, 0);
         place->delivered = cellar_journal_column(find, 1);
-        *ended = cellar_journal_column(find, 2) > 0;
+        place->ended = cellar_journal_column(find, 2) > 0;
     }
     (void)sqlite3_reset(find);
     return rc;
@@ -69,16 +74,13 @@ enum cellar_code cellar_journal_session(struct cellar_journal *journal,
                                         struct cellar_error *err)
 {
     struct cellar_journal_place found = {0};
-    bool ended = false;
     enum cellar_code code = cellar_journal_txn_begin(journal, err);
     if (code != CELLAR_OK)
         return code;
-    int rc = find_session(journal, record->container, &found, &ended);
+    int rc = find_session(journal, record->container, &found);
     if (rc == SQLITE_DONE)
         rc = add_session(journal, record, &found);
-    else if (rc == SQLITE_ROW)
-        rc = ended ? revive(journal, found.session) : SQLITE_DONE;
-    if (rc == SQLITE_DONE)
+    if (rc == SQLITE_DONE || rc == SQLITE_ROW)
         rc = find_last_cell(journal, &found);
     code = cellar_journal_txn_end(journal, rc, err);
     if (code == CELLAR_OK)

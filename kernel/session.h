@@ -256,6 +256,8 @@ void cellar_session_end_jobs(struct cellar_session *s,
 
 /* The session stands in it, and what was stored last is known (s->place). */
 void cellar_session_journal_open(struct cellar_session *s);
+/* It answers: an end that was written of it before was none. */
+void cellar_session_journal_live(struct cellar_session *s);
 /* Before `job` is sent. */
 void cellar_session_journal_begin(struct cellar_session *s,
                                   struct cellar_job *job);

@@ -54,6 +54,7 @@ static void settle_in(struct cellar_session *s)
     struct cellar_error err = {0};
     if (s->arrival == CELLAR_ARRIVAL_START)
         cellar_session_journal_open(s); /* its Python is known now */
+    cellar_session_journal_live(s);
     if (s->record.lifetime_ms > 0)
         cellar_timer_set(s->lifetime,
                          life_left(&s->record) - CELLAR_LIFETIME_SLACK_MS);

@@ -31,6 +31,15 @@ void cellar_session_journal_open(struct cellar_session *s)
         s->record.cells = s->place.last_cell;
 }
 
+void cellar_session_journal_live(struct cellar_session *s)
+{
+    struct cellar_error err = {0};
+    struct cellar_journal *journal = s->place.ended ? journal_of(s) : NULL;
+    if (journal)
+        s->place.ended = !cellar_supervisor_wrote(
+            s->c, cellar_journal_revive(journal, s->place.session, &err), &err);
+}
+
 /* A session that is let go of is not ours to write any more. */
 void cellar_session_journal_leave(struct cellar_session *s)
 {

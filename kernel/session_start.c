@@ -41,7 +41,7 @@ static void launch(struct cellar_session *s)
     struct cellar_launch launch = {
         .spec = &s->spec,
         .owner = cellar_supervisor_owner(s->c),
-        .supervisor = cellar_supervisor_id(s->c),
+        .supervisor = cellar_supervisor_id(s->c, NULL),
         .uid = cellar_supervisor_pick_uid(s->uids, s->uid_count),
         .pull = true};
     s->record.uid = launch.uid;
@@ -122,6 +122,8 @@ static enum cellar_code begin_start(struct cellar_session *s,
     struct cellar_engine *engine = cellar_supervisor_engine(s->c);
     const char *state_dir = cellar_supervisor_state_dir(s->c);
     enum cellar_code code = CELLAR_OK;
+    if (!cellar_supervisor_id(s->c, err))
+        return CELLAR_E_SYS;
     fill_record(s);
     if (s->spec.name)
         code = cellar_hold_take(state_dir, s->spec.name, &s->hold, err);

@@ -73,8 +73,13 @@ const char *cellar_supervisor_owner(const struct cellar *c)
     return c->owner;
 }
 
-const char *cellar_supervisor_id(const struct cellar *c)
+/* Made when the first session is started: whoever only looks needs none, and
+ * may look at a directory that can't be written. */
+const char *cellar_supervisor_id(struct cellar *c, struct cellar_error *err)
 {
+    if (c->alive_fd < 0 &&
+        cellar_alive_begin(c->state_dir, c->id, &c->alive_fd, err) != CELLAR_OK)
+        return NULL;
     return c->id;
 }
 
@@ -311,8 +316,6 @@ static enum cellar_code open_all(struct cellar *c,
     code = cellar_state_open(c->state_dir, c->owner, err);
     if (code == CELLAR_OK)
         code = cellar_loop_new(&c->loop, err);
-    if (code == CELLAR_OK)
-        code = cellar_alive_begin(c->state_dir, c->id, &c->alive_fd, err);
     if (code == CELLAR_OK)
         code = cellar_wake_new(c->loop, on_wake, c, &c->wake, err);
     if (code == CELLAR_OK)

@@ -17,8 +17,9 @@ const char *cellar_supervisor_data_dir(const struct cellar *c);
 const char *cellar_supervisor_state_dir(const struct cellar *c);
 const char *cellar_supervisor_owner(const struct cellar *c);
 
-/* This process's id: reaper.h. */
-const char *cellar_supervisor_id(const struct cellar *c);
+/* This process's id, under which its containers are known to be alive
+ * (reaper.h). NULL: the state directory can't be written. */
+const char *cellar_supervisor_id(struct cellar *c, struct cellar_error *err);
 
 /* The journal, opened when it is first asked for; NULL: it can't be. For
  * reading: what a session writes goes through session_journal.c. */

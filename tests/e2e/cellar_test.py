@@ -84,6 +84,12 @@ def containers_left():
                   "label=io.cellar.owner=" + owner()).split()
 
 
+def containers_running():
+    """The ids of those that have not ended."""
+    return docker("ps", "-q", "--no-trunc", "--filter",
+                  "label=io.cellar.owner=" + owner()).split()
+
+
 def wait_for(holds, seconds=30):
     """Waits until `holds()` does; the test fails when it never does."""
     deadline = time.monotonic() + seconds

@@ -156,12 +156,14 @@ class Lives(unittest.TestCase):
     """How long a session lives."""
 
     def gone(self, container):
-        return container not in cellar_test.containers_left()
+        """It has ended by itself; it stays until somebody looks."""
+        return container not in cellar_test.containers_running()
 
     def assertForgotten(self, live):
         done = run("exec", live.name, "1")
         self.assertEqual(3, done.status)
         self.assertIn(live.name, done.err)
+        self.assertNotIn(live.name, run("ps", "--json").out)
         self.assertEqual(0, run("start", live.name).status)
         live.stop()
 

@@ -128,7 +128,7 @@ static void what_a_dead_process_left_unnamed_goes(void **state)
 static void what_a_live_process_started_is_left_alone(void **state)
 {
     struct fixture *f = *state;
-    fake.supervisor = cellar_supervisor_id(f->c);
+    fake.supervisor = cellar_supervisor_id(f->c, &f->err);
     assert_int_equal(start_beside(f, "", "exited"), 0);
     assert_int_equal(start_beside(f, "b", "created"), 0);
 }
