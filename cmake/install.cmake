@@ -43,8 +43,8 @@ install(FILES ${generated}/cellar.pc ${generated}/cellar-static.pc
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
 # The library's manual is its headers, the command's is its --help, printed.
-set(headers include/cellar/cellar.h include/cellar/ending.h
-    include/cellar/error.h)
+set(headers include/cellar/cellar.h include/cellar/history.h
+    include/cellar/ending.h include/cellar/error.h)
 list(TRANSFORM headers PREPEND ${PROJECT_SOURCE_DIR}/)
 set(man ${PROJECT_BINARY_DIR}/man)
 file(MAKE_DIRECTORY ${man})

@@ -82,6 +82,7 @@ FNR == 1 {
     file = FILENAME
     sub(/.*\//, "", file)
     title["cellar.h"] = "description"
+    title["history.h"] = "history"
     title["ending.h"] = "how a cell ends"
     title["error.h"] = "errors"
     section(title[file])
