@@ -4,7 +4,6 @@ and dockerd. The machine's own engine is only asked for the image."""
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -80,13 +79,6 @@ class Engine:
         if save.wait() != 0:
             raise AssertionError("docker save " + image)
 
-    def restores(self):
-        """Before 24.0.8 and 25.0 (moby#46308) an engine that came back killed
-        what it should restore, when that removes itself at its end."""
-        version = self.docker("version", "--format", "{{.Server.Version}}")
-        numbers = [int(n) for n in re.findall(r"\d+", version)[:3]]
-        return numbers >= [24, 0, 8]
-
     def remove(self):
         """Its containers, itself and its folder."""
         if self.process.poll() is not None:
@@ -147,20 +139,28 @@ class EngineTest(unittest.TestCase):
         self.assertEqual(b"go\n", os.read(process.stdout.fileno(), 100))
         return process
 
-    def assertAnswersOrIsLost(self, name, must_answer):
+    def assertAnswers(self, name):
         done = self.cellar("exec", name, "n + 1")
-        if done.status == 0 or must_answer:
-            self.assertEqual((0, "42\n"), (done.status, done.out), done.err)
-            return
-        self.assertEqual(3, done.status)
+        self.assertEqual((0, "42\n"), (done.status, done.out), done.err)
+
+    def assertLost(self, name):
+        """Told once, with the reason; then the name is free."""
+        done = self.cellar("exec", name, "n + 1")
+        self.assertEqual(3, done.status, done.out)
         self.assertIn(name, done.err)
         self.assertEqual(0, self.cellar("start", name).status)
         self.assertEqual("2\n", self.cellar("exec", name, "1 + 1").out)
+        past = [json.loads(line) for line in self.cellar(
+            "history", "--json").out.splitlines()]
+        past = past[0] if past and isinstance(past[0], list) else past
+        mine = [p for p in past if p["name"] == name]
+        self.assertEqual("lost", mine[0]["ending"], mine)
+        self.assertTrue(mine[0]["reason"])
 
 
 class LiveRestore(EngineTest):
-    """Containers outlive the engine: so do the sessions' globals. Where the
-    engine can't keep them, that is said."""
+    """Containers outlive the engine: so do the sessions, and the commands that
+    use them."""
 
     OPTIONS = ("--live-restore",)
 
@@ -169,26 +169,55 @@ class LiveRestore(EngineTest):
             names = [self.start(), self.start()]
             self.restart(number)
             for name in names:
-                self.assertAnswersOrIsLost(name, must_answer=self.engine.restores())
+                self.assertAnswers(name)
+
+    def running_over(self, number, away_s):
+        """A command's cell while the engine goes and comes back: its output
+        and its result come, whole and once."""
+        name = self.start()
+        process = self.running(
+            name, "import time\nfor i in range(%d):\n"
+            "    time.sleep(0.1)\n    print(i, flush=True)\nn += 0\n'end'"
+            % (10 * away_s + 30))
+        self.engine.end(number)
+        time.sleep(away_s)
+        self.engine.start()
+        out, err = process.communicate(timeout=120)
+        self.assertEqual(0, process.returncode, err)
+        lines = out.decode().splitlines()
+        self.assertEqual([str(i) for i in range(10 * away_s + 30)] + ["'end'"],
+                         lines)
+        self.assertAnswers(name)
+        return err.decode()
 
     def test_while_a_cell_runs(self):
-        """Its command is told that the engine went; the cell goes on."""
-        name = self.start()
-        process = self.running(name, "import time\ntime.sleep(3)\nn += 0")
-        self.restart(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-        self.assertIn(process.returncode, (1, 3), (out, err))
-        self.assertTrue(err)
-        self.assertAnswersOrIsLost(name, must_answer=self.engine.restores())
+        for number in signal.SIGTERM, signal.SIGKILL:
+            self.running_over(number, 1)
 
-    def test_while_it_is_away(self):
+    def test_an_engine_that_is_away_for_long(self):
+        told = self.running_over(signal.SIGTERM, 20)
+        self.assertIn("is away", told)
+
+    def test_an_interrupt_while_it_is_away(self):
+        name = self.start()
+        process = self.running(name, "import time\ntime.sleep(600)")
+        self.engine.end()
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        self.engine.start()
+        out, err = process.communicate(timeout=120)
+        self.assertEqual(1, process.returncode, err)
+        self.assertIn(b"interrupted; state kept", err)
+        self.assertAnswers(name)
+
+    def test_a_command_while_it_is_away(self):
         name = self.start()
         self.engine.end()
         done = self.cellar("exec", name, "n")
         self.assertEqual(3, done.status)
         self.assertIn(self.engine.socket, done.err)
         self.engine.start()
-        self.assertAnswersOrIsLost(name, must_answer=self.engine.restores())
+        self.assertAnswers(name)
 
 
 class WithoutLiveRestore(EngineTest):
@@ -198,16 +227,19 @@ class WithoutLiveRestore(EngineTest):
         for number in signal.SIGTERM, signal.SIGKILL:
             name = self.start()
             self.restart(number)
-            self.assertAnswersOrIsLost(name, must_answer=False)
+            self.assertLost(name)
 
     def test_while_a_cell_runs(self):
-        name = self.start()
-        process = self.running(name, "import time\ntime.sleep(60)")
-        self.restart(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-        self.assertIn(process.returncode, (1, 3), (out, err))
-        self.assertTrue(err)
-        self.assertAnswersOrIsLost(name, must_answer=False)
+        """Whoever waits is told why."""
+        for number in signal.SIGTERM, signal.SIGKILL:
+            name = self.start()
+            process = self.running(name, "import time\ntime.sleep(600)")
+            self.restart(number)
+            out, err = process.communicate(timeout=120)
+            self.assertEqual(1, process.returncode, (out, err))
+            self.assertIn(b"lost", err)
+            done = self.cellar("exec", name, "n")
+            self.assertEqual(3, done.status)
 
 
 if __name__ == "__main__":
