@@ -78,6 +78,8 @@ static void welcome(struct fake_agent *agent)
     struct cellar_message msg = {.type = CELLAR_MSG_WELCOME,
                                  .u.welcome = {.generation = 1,
                                                .ready = agent->attached > 1,
+                                               .running = agent->running,
+                                               .last_cell = agent->last_cell,
                                                .delivered = agent->delivered}};
     if (cellar_link_welcome(&agent->link, nonce, &msg, &agent->out) !=
         CELLAR_OK)
@@ -253,7 +255,10 @@ static enum cellar_code fake_attach(struct cellar_engine *engine,
     (void)id;
     (void)err;
     call->started = done;
-    call->code = fake.agent.removed ? CELLAR_E_LOST : CELLAR_OK;
+    call->code = fake.agent.removed ? CELLAR_E_LOST : fake.attach_code;
+    fake.attaches++;
+    if (call->code == CELLAR_OK)
+        fake.agent.gone = false;
     if (call->code == CELLAR_OK)
         call->stream = stream_new(engine, events, user);
     return CELLAR_OK;

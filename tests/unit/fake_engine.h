@@ -15,7 +15,9 @@ struct fake_agent {
     struct cellar_buf out; /* bytes for the host, sent from the loop */
     uint64_t delivered;    /* the last delivery number given out */
     bool mute;             /* answers nothing at all */
-    bool gone;             /* its stream ends */
+    bool gone;             /* its stream ends; until it is attached again */
+    uint64_t running;      /* what WELCOME says */
+    uint64_t last_cell;
     bool removed;
     int attached; /* times the host attached or started */
 };
@@ -30,8 +32,10 @@ struct fake {
     const char *owner;  /* whose it is */
     const char *state;  /* and how it is; NULL: running */
     uint64_t created;   /* when it was made, seconds since 1970 */
-    enum cellar_code start_code; /* start fails so */
-    uint64_t answer_ms;          /* how late the engine answers */
+    enum cellar_code start_code;  /* start fails so */
+    enum cellar_code attach_code; /* attach fails so */
+    int attaches;
+    uint64_t answer_ms; /* how late the engine answers */
     int removes;
     enum cellar_vital vital; /* diagnose's answer; 0: gone */
     const char *reason;
