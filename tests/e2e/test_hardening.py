@@ -295,6 +295,8 @@ class Soak(unittest.TestCase):
         self.assertEqual((self.COUNT, 0, 0, 0), (
             told["sessions"], told["fds"], told["threads"], told["listed"]))
         self.assertLess(told["rss_kib"], 8 * 1024)
+        self.assertEqual((0, 0), (told["after"]["containers"],
+                                  told["after"]["control_groups"]))
         self.assertEqual(before, set(cellar_test.containers_left()))
 
     def test_a_command_that_fails_leaves_nothing(self):
