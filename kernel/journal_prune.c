@@ -78,6 +78,7 @@ static enum cellar_code drop_large(struct cellar_journal *journal,
         "WHERE ended_ms > 0 ORDER BY ended_ms LIMIT 1)",
         "UPDATE cells SET pruned = 1 WHERE id IN (SELECT id FROM cells "
         "WHERE ended_ms > 0 AND pruned = 0 AND told = 1 "
+        "AND EXISTS (SELECT 1 FROM outputs WHERE cell = cells.id) "
         "ORDER BY ended_ms LIMIT " CELLS_AT_ONCE ")"};
     uint64_t *const counts[] = {&pruned->sessions, &pruned->cells};
     for (size_t i = 0; i < 2; i++) {

@@ -442,9 +442,10 @@ static void let_go(struct cellar_session *s)
     cellar_session_journal_leave(s);
     s->record.delivered = s->channel.settled;
     (void)cellar_channel_send(&s->channel, &ping, &err);
+    /* The journal and the agent know as much: it is only good to have. */
     if (cellar_record_save(&s->hold, &s->record, &err) != CELLAR_OK)
-        cellar_supervisor_warn(s->c, "session '%s': %s", s->record.name,
-                               err.msg);
+        cellar_supervisor_log(s->c, "session '%s': %s", s->record.name,
+                              err.msg);
 }
 
 void cellar_close(struct cellar_session *s)

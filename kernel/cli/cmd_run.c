@@ -266,10 +266,11 @@ const struct cellar_command cellar_command_run = {
         "cell; a\n"
         "second one ends the command.\n"
         "Several files run each in a session of its own, --jobs of them at "
-        "once; what they\n"
-        "print is shown file by file, in order. Then --output is a directory, "
-        "--json objects\n"
-        "have the key \"file\" too, and a file that fails does not keep the "
-        "others.\n",
+        "once; all\n"
+        "of what one prints is shown before the next. Then --output names a "
+        "directory,\n"
+        "--json objects begin with the key \"file\", and a file that fails "
+        "does not keep\n"
+        "the others.\n",
     .run = run,
 };

@@ -28,7 +28,7 @@ KNOWN_BY = {
     "linux/landlock": r"runtime-image/launcher/\w+\.c",
     "Python.h": r"runtime-image/worker/\w+\.[ch]",
     "msgpack": r"proto/(message|scan)\w*\.[ch]",
-    "sqlite3": r"kernel/journal\.c",
+    "sqlite3": r"kernel/journal_private\.h",
 }
 
 # Whom a folder may include; proto/ is pure, a peer is never trusted.

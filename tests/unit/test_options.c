@@ -253,7 +253,6 @@ static void bad_command_lines_are_refused(void **state)
     expect_refused("start x -o", "--output|missing");
     expect_refused("start x --json=yes", "--json|no value");
     expect_refused("start x --engine ~", "--engine|empty");
-    expect_refused("exec a b c d", "'d'|too many");
 }
 
 static void bad_numbers_are_refused_by_name(void **state)
