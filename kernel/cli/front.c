@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "kernel/fail.h"
 #include "kernel/loop.h"
@@ -212,6 +213,17 @@ static void tell_unattended(void *user, struct cellar_session *session,
     cellar_result_free(result);
 }
 
+/* A session takes four descriptors, and one process may have a thousand: the
+ * usual soft limit is for programs that use select(), which this is not. */
+static void allow_descriptors(void)
+{
+    struct rlimit limit = {0};
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 enum cellar_code cellar_front_open(struct cellar_front *front)
 {
     const struct cellar_options *options = &front->options;
@@ -227,6 +239,7 @@ enum cellar_code cellar_front_open(struct cellar_front *front)
         .unattended = front->on & CELLAR_ON_RUNNERS ? tell_unattended : NULL,
         .unattended_user = front,
     };
+    allow_descriptors();
     return cellar_new(&config, &front->c, &front->err);
 }
 
