@@ -42,43 +42,52 @@ enum column {
 /* The display that is being put together from its parts' rows. */
 struct bundle {
     struct cellar_collect *collect;
-    struct cellar_msg_display display;
     uint64_t seq;
+    size_t count;
+    struct {
+        char *type;
+        uint8_t *data;
+        size_t len;
+    } parts[CELLAR_MIME_MAX];
 };
-
-static struct cellar_bytes copy_of(const void *data, size_t len)
-{
-    uint8_t *copy = malloc(len + 1);
-    if (copy && len > 0)
-        memcpy(copy, data, len);
-    return (struct cellar_bytes){copy, copy ? len : 0};
-}
 
 static void finish_bundle(struct bundle *bundle)
 {
-    if (bundle->display.count > 0)
-        cellar_collect_display(bundle->collect, &bundle->display);
-    for (size_t i = 0; i < bundle->display.count; i++) {
-        free((void *)(uintptr_t)bundle->display.parts[i].type.data);
-        free((void *)(uintptr_t)bundle->display.parts[i].data.data);
+    struct cellar_msg_display display = {.count = bundle->count};
+    for (size_t i = 0; i < bundle->count; i++) {
+        const char *type = bundle->parts[i].type;
+        display.parts[i] = (struct cellar_mime_part){
+            {(const uint8_t *)type, type ? strlen(type) : 0},
+            {bundle->parts[i].data, bundle->parts[i].len}};
     }
-    bundle->display.count = 0;
+    if (display.count > 0)
+        cellar_collect_display(bundle->collect, &display);
+    for (size_t i = 0; i < bundle->count; i++) {
+        free(bundle->parts[i].type);
+        free(bundle->parts[i].data);
+    }
+    bundle->count = 0;
 }
 
 static int add_part(struct bundle *bundle, sqlite3_stmt *row, uint64_t seq)
 {
-    const char *type = cellar_journal_column_text(row, 3);
     size_t len = (size_t)sqlite3_column_bytes(row, 4);
+    const void *data = sqlite3_column_blob(row, 4);
     if (seq != bundle->seq)
         finish_bundle(bundle);
     bundle->seq = seq;
-    if (bundle->display.count >= CELLAR_MIME_MAX)
+    if (bundle->count >= CELLAR_MIME_MAX)
         return SQLITE_CORRUPT;
-    struct cellar_mime_part *part =
-        &bundle->display.parts[bundle->display.count++];
-    part->type = copy_of(type, strlen(type));
-    part->data = copy_of(sqlite3_column_blob(row, 4), len);
-    return part->type.data && part->data.data ? SQLITE_OK : SQLITE_NOMEM;
+    char *type = strdup(cellar_journal_column_text(row, 3));
+    uint8_t *copy = malloc(len + 1);
+    bundle->parts[bundle->count].type = type;
+    bundle->parts[bundle->count].data = copy;
+    bundle->parts[bundle->count++].len = copy ? len : 0;
+    if (!type || !copy)
+        return SQLITE_NOMEM;
+    if (len > 0)
+        memcpy(copy, data, len);
+    return SQLITE_OK;
 }
 
 static int add_result(struct cellar_result *result, sqlite3_stmt *row)
@@ -147,12 +156,16 @@ static int read_outputs(struct cellar_journal *journal, uint64_t id,
 
 /* ------------------------------------------------------------- results -- */
 
-static bool copy_text(sqlite3_stmt *row, int at, char **text)
+static char *copy_text(sqlite3_stmt *row, int at)
 {
-    if (sqlite3_column_type(row, at) == SQLITE_NULL)
-        return true;
-    *text = strdup(cellar_journal_column_text(row, at));
-    return *text != NULL;
+    return sqlite3_column_type(row, at) == SQLITE_NULL
+               ? NULL
+               : strdup(cellar_journal_column_text(row, at));
+}
+
+static bool lacks(sqlite3_stmt *row, int at, const char *copy)
+{
+    return !copy && sqlite3_column_type(row, at) != SQLITE_NULL;
 }
 
 /* False: the numbers are none of a result. */
@@ -183,12 +196,16 @@ static int read_fields(sqlite3_stmt *row, struct cellar_collect *collect)
     if (!read_numbers(row, result))
         return SQLITE_CORRUPT;
     collect->dropped = cellar_journal_column(row, DROPPED);
-    return copy_text(row, ERROR_NAME, &result->error_name) &&
-                   copy_text(row, ERROR_MESSAGE, &result->error_message) &&
-                   copy_text(row, TRACEBACK, &result->traceback) &&
-                   copy_text(row, REASON, &result->reason)
-               ? SQLITE_OK
-               : SQLITE_NOMEM;
+    result->error_name = copy_text(row, ERROR_NAME);
+    result->error_message = copy_text(row, ERROR_MESSAGE);
+    result->traceback = copy_text(row, TRACEBACK);
+    result->reason = copy_text(row, REASON);
+    return lacks(row, ERROR_NAME, result->error_name) ||
+                   lacks(row, ERROR_MESSAGE, result->error_message) ||
+                   lacks(row, TRACEBACK, result->traceback) ||
+                   lacks(row, REASON, result->reason)
+               ? SQLITE_NOMEM
+               : SQLITE_OK;
 }
 
 /* The result that the row tells of; the caller frees it. */
