@@ -220,6 +220,14 @@ const char *cellar_journal_column_text(sqlite3_stmt *statement, int at)
     return text ? text : "";
 }
 
+bool cellar_journal_column_copy(sqlite3_stmt *statement, int at, char **copy)
+{
+    if (sqlite3_column_type(statement, at) == SQLITE_NULL)
+        return true;
+    *copy = strdup(cellar_journal_column_text(statement, at));
+    return *copy != NULL;
+}
+
 uint64_t cellar_journal_clock_ms(void)
 {
     struct timespec now;

@@ -156,18 +156,6 @@ static int read_outputs(struct cellar_journal *journal, uint64_t id,
 
 /* ------------------------------------------------------------- results -- */
 
-static char *copy_text(sqlite3_stmt *row, int at)
-{
-    return sqlite3_column_type(row, at) == SQLITE_NULL
-               ? NULL
-               : strdup(cellar_journal_column_text(row, at));
-}
-
-static bool lacks(sqlite3_stmt *row, int at, const char *copy)
-{
-    return !copy && sqlite3_column_type(row, at) != SQLITE_NULL;
-}
-
 /* False: the numbers are none of a result. */
 static bool read_numbers(sqlite3_stmt *row, struct cellar_result *result)
 {
@@ -196,16 +184,14 @@ static int read_fields(sqlite3_stmt *row, struct cellar_collect *collect)
     if (!read_numbers(row, result))
         return SQLITE_CORRUPT;
     collect->dropped = cellar_journal_column(row, DROPPED);
-    result->error_name = copy_text(row, ERROR_NAME);
-    result->error_message = copy_text(row, ERROR_MESSAGE);
-    result->traceback = copy_text(row, TRACEBACK);
-    result->reason = copy_text(row, REASON);
-    return lacks(row, ERROR_NAME, result->error_name) ||
-                   lacks(row, ERROR_MESSAGE, result->error_message) ||
-                   lacks(row, TRACEBACK, result->traceback) ||
-                   lacks(row, REASON, result->reason)
-               ? SQLITE_NOMEM
-               : SQLITE_OK;
+    return cellar_journal_column_copy(row, ERROR_NAME, &result->error_name) &&
+                   cellar_journal_column_copy(row, ERROR_MESSAGE,
+                                              &result->error_message) &&
+                   cellar_journal_column_copy(row, TRACEBACK,
+                                              &result->traceback) &&
+                   cellar_journal_column_copy(row, REASON, &result->reason)
+               ? SQLITE_OK
+               : SQLITE_NOMEM;
 }
 
 /* The result that the row tells of; the caller frees it. */

@@ -17,7 +17,8 @@ struct listing {
 static const char *state_word(const struct cellar_found *found, bool lost,
                               bool busy)
 {
-    if (!found || lost || (found->leaving && strcmp(found->state, "running")))
+    if (!found || lost ||
+        (found->leaving && strcmp(found->state, "running") != 0))
         return "lost";
     if (strcmp(found->state, "running") != 0)
         return found->state;

@@ -9,6 +9,7 @@
 #include "bench.h"
 #include "kernel/fail.h"
 #include "kernel/loop.h"
+#include "machine.h"
 #include "samples.h"
 
 /* What each session prints at once. */
@@ -277,23 +278,11 @@ static uint64_t count_entries(const char *path)
     return count;
 }
 
-static uint64_t rss_bytes(void)
-{
-    unsigned long size = 0;
-    unsigned long resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file && fscanf(file, "%lu %lu", &size, &resident) != 2)
-        resident = 0;
-    if (file)
-        (void)fclose(file);
-    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static struct taken take_stock(void)
 {
     (void)malloc_trim(0);
     return (struct taken){.malloced = mallinfo2().uordblks + mallinfo2().hblkhd,
-                          .rss = rss_bytes(),
+                          .rss = cellar_process_bytes("VmRSS:"),
                           .descriptors = count_entries("/proc/self/fd")};
 }
 
