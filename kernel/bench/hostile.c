@@ -1,11 +1,10 @@
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bench.h"
 #include "kernel/fail.h"
 #include "kernel/loop.h"
+#include "machine.h"
 #include "samples.h"
 
 /* A session of the bench's own is gone this soon after a bench that died. */
@@ -172,32 +171,16 @@ static struct cellar_bench_times times_of(struct cellar_samples *samples)
         .max_us = cellar_samples_percentile(samples, 100)};
 }
 
-/* Of this program alone: getrusage() would count what the parent had before
- * its child became this. */
-static uint64_t peak_rss(void)
-{
-    static const char name[] = "VmHWM:";
-    char line[128];
-    uint64_t kib = 0;
-    FILE *file = fopen("/proc/self/status", "re");
-    while (file && kib == 0 && fgets(line, sizeof line, file))
-        if (!strncmp(line, name, sizeof name - 1))
-            kib = strtoull(line + sizeof name - 1, NULL, 10);
-    if (file)
-        (void)fclose(file);
-    return kib << 10;
-}
-
 static void summarize(struct bench *bench, uint64_t rounds,
                       struct cellar_bench_hostile *out)
 {
-    *out =
-        (struct cellar_bench_hostile){.rounds = rounds,
-                                      .interrupts = bench->interrupts.count,
-                                      .alone = times_of(&bench->alone),
-                                      .beside = times_of(&bench->beside),
-                                      .interrupt = times_of(&bench->interrupts),
-                                      .peak_rss_bytes = peak_rss()};
+    *out = (struct cellar_bench_hostile){
+        .rounds = rounds,
+        .interrupts = bench->interrupts.count,
+        .alone = times_of(&bench->alone),
+        .beside = times_of(&bench->beside),
+        .interrupt = times_of(&bench->interrupts),
+        .peak_rss_bytes = cellar_process_bytes("VmHWM:")};
 }
 
 /* The first error is the one told. */

@@ -1,6 +1,7 @@
 #include "machine.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -30,4 +31,17 @@ void cellar_machine(char *text, size_t size)
     (void)uname(&name);
     (void)snprintf(text, size, "%s, %ld cores, %s %s", cpu,
                    sysconf(_SC_NPROCESSORS_ONLN), name.sysname, name.release);
+}
+
+uint64_t cellar_process_bytes(const char *name)
+{
+    char line[128];
+    uint64_t kib = 0;
+    FILE *file = fopen("/proc/self/status", "re");
+    while (file && kib == 0 && fgets(line, sizeof line, file))
+        if (strncmp(line, name, strlen(name)) == 0)
+            kib = strtoull(line + strlen(name), NULL, 10);
+    if (file)
+        (void)fclose(file);
+    return kib << 10;
 }

@@ -1,10 +1,16 @@
-/* The machine a figure was measured on, in a line. */
+/* What a figure was measured on, and what it took. */
 #ifndef CELLAR_BENCH_MACHINE_H
 #define CELLAR_BENCH_MACHINE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
-/* "AMD EPYC, 4 cores, Linux 6.1.0"; cut to `size`. */
+/* The machine in a line: "AMD EPYC, 4 cores, Linux 6.1.0"; cut to `size`. */
 void cellar_machine(char *text, size_t size);
+
+/* A size in /proc/self/status by its name there: "VmHWM:" is the largest
+ * resident set so far. 0 where it doesn't tell. Unlike getrusage(), it doesn't
+ * count what the parent had before its child became this program. */
+uint64_t cellar_process_bytes(const char *name);
 
 #endif

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "cellar/cellar.h"
+#include "spawn.h"
 
 /* What libraries set up once and for all is there after so many. */
 #define WARM_UP 5
@@ -74,17 +75,18 @@ static bool is_ours(const char *text)
     return false;
 }
 
+static void count_ours(void *user, const char *line)
+{
+    *(long *)user += is_ours(line);
+}
+
 /* -1: the engine's own command doesn't tell. */
 static long containers(void)
 {
-    char line[256];
+    static const char *const list[] = {"docker", "ps", "-aq", "--no-trunc",
+                                       NULL};
     long count = 0;
-    FILE *list = popen("docker ps -aq --no-trunc", "r");
-    if (!list)
-        return -1;
-    while (fgets(line, sizeof line, list))
-        count += is_ours(line);
-    return pclose(list) == 0 ? count : -1;
+    return spawn_lines(list, count_ours, &count) == 0 ? count : -1;
 }
 
 static int look_at_group(const char *path, const struct stat *st, int type,

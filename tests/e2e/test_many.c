@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "cellar/cellar.h"
+#include "spawn.h"
 
 #define MANY       24
 #define LINES      2000
@@ -298,14 +299,9 @@ static void a_quiet_one_is_served_beside_floods(void **state)
 
 static void docker(const char *verb, const struct one *one)
 {
-    char command[160];
-    snprintf(command, sizeof command, "docker %s %s", verb,
-             cellar_session_container(one->session));
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    while (fgetc(pipe) != EOF)
-        ;
-    assert_int_equal(0, pclose(pipe));
+    const char *const argv[] = {"docker", verb,
+                                cellar_session_container(one->session), NULL};
+    assert_int_equal(0, spawn_lines(argv, NULL, NULL));
 }
 
 static void a_paused_one_holds_up_no_other(void **state)

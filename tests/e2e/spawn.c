@@ -1,0 +1,46 @@
+#include "spawn.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* Its output goes to `out`. -1: it could not be run. */
+static pid_t spawn(const char *const argv[], int out)
+{
+    posix_spawn_file_actions_t actions;
+    pid_t pid = -1;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+    if (posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)argv,
+                     environ))
+        pid = -1;
+    posix_spawn_file_actions_destroy(&actions);
+    return pid;
+}
+
+int spawn_lines(const char *const argv[],
+                void (*line)(void *user, const char *text), void *user)
+{
+    char text[256];
+    int ends[2];
+    int status = 0;
+    if (pipe2(ends, O_CLOEXEC))
+        return -1;
+    pid_t pid = spawn(argv, ends[1]);
+    close(ends[1]);
+    FILE *out = fdopen(ends[0], "r");
+    while (out && fgets(text, sizeof text, out))
+        if (line)
+            line(user, text);
+    if (out)
+        fclose(out);
+    else
+        close(ends[0]);
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+        return -1;
+    return WEXITSTATUS(status);
+}
