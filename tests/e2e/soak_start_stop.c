@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "cellar/cellar.h"
-#include "spawn.h"
+#include "child.h"
 
 /* What libraries set up once and for all is there after so many. */
 #define WARM_UP 5
@@ -86,7 +86,7 @@ static long containers(void)
     static const char *const list[] = {"docker", "ps", "-aq", "--no-trunc",
                                        NULL};
     long count = 0;
-    return spawn_lines(list, count_ours, &count) == 0 ? count : -1;
+    return child_lines(list, count_ours, &count) == 0 ? count : -1;
 }
 
 static int look_at_group(const char *path, const struct stat *st, int type,

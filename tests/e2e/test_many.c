@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "cellar/cellar.h"
-#include "spawn.h"
+#include "child.h"
 
 #define MANY       24
 #define LINES      2000
@@ -301,7 +301,7 @@ static void docker(const char *verb, const struct one *one)
 {
     const char *const argv[] = {"docker", verb,
                                 cellar_session_container(one->session), NULL};
-    assert_int_equal(0, spawn_lines(argv, NULL, NULL));
+    assert_int_equal(0, child_lines(argv, NULL, NULL));
 }
 
 static void a_paused_one_holds_up_no_other(void **state)

@@ -1,12 +1,10 @@
-#include "spawn.h"
+#include "child.h"
 
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 /* Its output goes to `out`. -1: it could not be run. */
 static pid_t spawn(const char *const argv[], int out)
@@ -22,7 +20,7 @@ static pid_t spawn(const char *const argv[], int out)
     return pid;
 }
 
-int spawn_lines(const char *const argv[],
+int child_lines(const char *const argv[],
                 void (*line)(void *user, const char *text), void *user)
 {
     char text[256];

@@ -1,11 +1,11 @@
 /* Another command, run from a test without a shell. */
-#ifndef CELLAR_TESTS_SPAWN_H
-#define CELLAR_TESTS_SPAWN_H
+#ifndef CELLAR_TESTS_CHILD_H
+#define CELLAR_TESTS_CHILD_H
 
 /* Runs argv[0], found in PATH, to its end, and gives each line that it prints
  * to `line`, which may be NULL. Returns its exit status; -1: it could not be
  * run, or died of a signal. */
-int spawn_lines(const char *const argv[],
+int child_lines(const char *const argv[],
                 void (*line)(void *user, const char *text), void *user);
 
 #endif
