@@ -228,6 +228,20 @@ bool cellar_journal_column_copy(sqlite3_stmt *statement, int at, char **copy)
     return *copy != NULL;
 }
 
+bool cellar_journal_column_bytes(sqlite3_stmt *statement, int at, char **copy,
+                                 size_t *len)
+{
+    const void *data = sqlite3_column_blob(statement, at);
+    size_t n = (size_t)sqlite3_column_bytes(statement, at);
+    *copy = calloc(1, n + 1);
+    if (!*copy)
+        return false;
+    if (n > 0)
+        memcpy(*copy, data, n);
+    *len = n;
+    return true;
+}
+
 uint64_t cellar_journal_clock_ms(void)
 {
     struct timespec now;

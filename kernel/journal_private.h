@@ -86,6 +86,9 @@ uint64_t cellar_journal_column(sqlite3_stmt *statement, int at);
 const char *cellar_journal_column_text(sqlite3_stmt *statement, int at);
 /* A copy for the caller to free; untouched for NULL. False: no memory. */
 bool cellar_journal_column_copy(sqlite3_stmt *statement, int at, char **copy);
+/* The same of bytes; a NUL that isn't counted follows. */
+bool cellar_journal_column_bytes(sqlite3_stmt *statement, int at, char **copy,
+                                 size_t *len);
 
 /* ------------------------------------------------ journal_output.c ------- */
 

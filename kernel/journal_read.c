@@ -46,7 +46,7 @@ struct bundle {
     size_t count;
     struct {
         char *type;
-        uint8_t *data;
+        char *data;
         size_t len;
     } parts[CELLAR_MIME_MAX];
 };
@@ -58,7 +58,7 @@ static void finish_bundle(struct bundle *bundle)
         const char *type = bundle->parts[i].type;
         display.parts[i] = (struct cellar_mime_part){
             {(const uint8_t *)type, type ? strlen(type) : 0},
-            {bundle->parts[i].data, bundle->parts[i].len}};
+            {(const uint8_t *)bundle->parts[i].data, bundle->parts[i].len}};
     }
     if (display.count > 0)
         cellar_collect_display(bundle->collect, &display);
@@ -71,46 +71,34 @@ static void finish_bundle(struct bundle *bundle)
 
 static int add_part(struct bundle *bundle, sqlite3_stmt *row, uint64_t seq)
 {
-    size_t len = (size_t)sqlite3_column_bytes(row, 4);
-    const void *data = sqlite3_column_blob(row, 4);
     if (seq != bundle->seq)
         finish_bundle(bundle);
     bundle->seq = seq;
     if (bundle->count >= CELLAR_MIME_MAX)
         return SQLITE_CORRUPT;
-    char *type = strdup(cellar_journal_column_text(row, 3));
-    uint8_t *copy = malloc(len + 1);
-    bundle->parts[bundle->count].type = type;
-    bundle->parts[bundle->count].data = copy;
-    bundle->parts[bundle->count++].len = copy ? len : 0;
-    if (!type || !copy)
-        return SQLITE_NOMEM;
-    if (len > 0)
-        memcpy(copy, data, len);
-    return SQLITE_OK;
+    size_t i = bundle->count++;
+    bundle->parts[i].type = NULL;
+    bundle->parts[i].data = NULL;
+    return cellar_journal_column_copy(row, 3, &bundle->parts[i].type) &&
+                   cellar_journal_column_bytes(row, 4, &bundle->parts[i].data,
+                                               &bundle->parts[i].len)
+               ? SQLITE_OK
+               : SQLITE_NOMEM;
 }
 
-static int add_result(struct cellar_result *result, sqlite3_stmt *row)
+static int add_result(struct cellar_collect *collect, sqlite3_stmt *row)
 {
-    size_t count = result->result_count;
-    size_t len = (size_t)sqlite3_column_bytes(row, 4);
     const void *data = sqlite3_column_blob(row, 4);
-    if (count >= CELLAR_MIME_MAX)
+    size_t len = (size_t)sqlite3_column_bytes(row, 4);
+    switch (cellar_collect_part(collect, cellar_journal_column_text(row, 3),
+                                len ? data : "", len)) {
+    case CELLAR_OK:
+        return SQLITE_OK;
+    case CELLAR_E_NOMEM:
+        return SQLITE_NOMEM;
+    default:
         return SQLITE_CORRUPT;
-    struct cellar_part *grown =
-        realloc(result->result, (count + 1) * sizeof *grown);
-    if (!grown)
-        return SQLITE_NOMEM;
-    result->result = grown;
-    char *type = strdup(cellar_journal_column_text(row, 3));
-    char *copy = calloc(1, len + 1);
-    grown[count] = (struct cellar_part){type, copy, len};
-    result->result_count++;
-    if (!type || !copy)
-        return SQLITE_NOMEM;
-    if (len > 0)
-        memcpy(copy, data, len);
-    return SQLITE_OK;
+    }
 }
 
 static int add_output(struct bundle *bundle, sqlite3_stmt *row)
@@ -128,7 +116,7 @@ static int add_output(struct bundle *bundle, sqlite3_stmt *row)
     case JOURNAL_DISPLAY:
         return add_part(bundle, row, seq);
     case JOURNAL_RESULT:
-        return add_result(collect->result, row);
+        return add_result(collect, row);
     default:
         return SQLITE_CORRUPT;
     }

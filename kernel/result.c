@@ -159,6 +159,27 @@ enum cellar_code cellar_collect_finish(struct cellar_collect *collect,
     return done->has_error ? finish_error(result, done) : CELLAR_OK;
 }
 
+enum cellar_code cellar_collect_part(struct cellar_collect *collect,
+                                     const char *type, const char *data,
+                                     size_t len)
+{
+    struct cellar_result *result = collect->result;
+    const struct cellar_mime_part from = {{(const uint8_t *)type, strlen(type)},
+                                          {(const uint8_t *)data, len}};
+    struct cellar_part part = {0};
+    if (result->result_count >= CELLAR_MIME_MAX)
+        return CELLAR_E_LIMIT;
+    struct cellar_part *grown =
+        realloc(result->result, (result->result_count + 1) * sizeof *grown);
+    if (!grown)
+        return CELLAR_E_NOMEM;
+    result->result = grown;
+    /* Counted also when it is half made: it is freed with the others. */
+    bool fine = mend_part(&part, &from);
+    memcpy(&grown[result->result_count++], &part, sizeof part);
+    return fine ? CELLAR_OK : CELLAR_E_NOMEM;
+}
+
 void cellar_collect_end(struct cellar_collect *collect,
                         enum cellar_status status, enum cellar_state state,
                         const char *reason)

@@ -41,6 +41,12 @@ size_t cellar_collect_output(struct cellar_collect *collect, int stream,
 void cellar_collect_display(struct cellar_collect *collect,
                             const struct cellar_msg_display *display);
 
+/* One more part of the result's MIME bundle, copied. E_LIMIT: it is one too
+ * many; E_NOMEM. */
+enum cellar_code cellar_collect_part(struct cellar_collect *collect,
+                                     const char *type, const char *data,
+                                     size_t len);
+
 /* The agent's word on how it ended. */
 enum cellar_code cellar_collect_finish(struct cellar_collect *collect,
                                        const struct cellar_msg_done *done);
