@@ -20,6 +20,9 @@
  * SQLite take more memory than that. */
 #define LENGTH_MAX (64 << 20)
 
+/* A cell's id is its session's id and its number, 32 bits each: one row in one
+ * tree is all that a cell without output needs. `untold` is that id until
+ * somebody was told, so that its index is empty as a rule. */
 static const char schema[] =
     "PRAGMA auto_vacuum = INCREMENTAL;"
     "PRAGMA journal_mode = WAL;"
@@ -30,15 +33,14 @@ static const char schema[] =
     " container TEXT NOT NULL UNIQUE, python TEXT NOT NULL,"
     " created_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL DEFAULT 0,"
     " ending TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',"
-    " resets INTEGER NOT NULL DEFAULT 0,"
-    " delivered INTEGER NOT NULL DEFAULT 0) STRICT;"
+    " resets INTEGER NOT NULL DEFAULT 0) STRICT;"
     "CREATE INDEX IF NOT EXISTS sessions_by_name ON sessions(name, id);"
     "CREATE TABLE IF NOT EXISTS cells("
     " id INTEGER PRIMARY KEY,"
-    " session INTEGER NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,"
-    " cell INTEGER NOT NULL, code TEXT, began_ms INTEGER NOT NULL,"
+    " code TEXT, began_ms INTEGER NOT NULL,"
     " ended_ms INTEGER NOT NULL DEFAULT 0, resets INTEGER NOT NULL,"
-    " timeout_ms INTEGER NOT NULL, told INTEGER NOT NULL DEFAULT 0,"
+    " timeout_ms INTEGER NOT NULL, delivered INTEGER NOT NULL DEFAULT 0,"
+    " untold INTEGER,"
     " pruned INTEGER NOT NULL DEFAULT 0,"
     " output_bytes INTEGER NOT NULL DEFAULT 0,"
     " status INTEGER NOT NULL DEFAULT 0, state INTEGER NOT NULL DEFAULT 0,"
@@ -51,10 +53,9 @@ static const char schema[] =
     " exit_code INTEGER NOT NULL DEFAULT 0,"
     " signal INTEGER NOT NULL DEFAULT 0, reason TEXT,"
     " wall_us INTEGER NOT NULL DEFAULT 0, cpu_us INTEGER NOT NULL DEFAULT 0,"
-    " peak_memory_bytes INTEGER NOT NULL DEFAULT 0,"
-    " UNIQUE(session, cell)) STRICT;"
-    "CREATE INDEX IF NOT EXISTS cells_untold ON cells(session, cell)"
-    " WHERE told = 0;"
+    " peak_memory_bytes INTEGER NOT NULL DEFAULT 0) STRICT;"
+    "CREATE INDEX IF NOT EXISTS cells_untold ON cells(untold)"
+    " WHERE untold NOTNULL;"
     "CREATE TABLE IF NOT EXISTS blobs("
     " id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE,"
     " data BLOB NOT NULL) STRICT;"
@@ -63,6 +64,8 @@ static const char schema[] =
     " kind INTEGER NOT NULL, seq INTEGER NOT NULL, part INTEGER NOT NULL,"
     " type TEXT NOT NULL, data BLOB, blob INTEGER REFERENCES blobs(id),"
     " PRIMARY KEY(cell, kind, seq, part)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS outputs_by_blob ON outputs(blob)"
+    " WHERE blob NOTNULL;"
     "PRAGMA application_id = 1130720364;"
     "PRAGMA user_version = 1;"
     "COMMIT;";
@@ -78,8 +81,13 @@ static const char settings[] = "PRAGMA synchronous = NORMAL;"
                                "PRAGMA temp_store = MEMORY;"
                                "PRAGMA cache_size = -512;";
 
+/* The cells of session ?1; the number of a cell. */
+#define OF_SESSION "id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295"
+#define NUMBER     "id & 4294967295"
+
 #define CELL_COLUMNS                                                           \
-    "id, cell, code, began_ms, ended_ms, resets, told, pruned, status, "       \
+    "id, " NUMBER                                                              \
+    ", code, began_ms, ended_ms, resets, untold ISNULL, pruned, status, "      \
     "state, restored_from, truncated, dropped_bytes, error_name, "             \
     "error_message, traceback, limit_kind, limit_value, exit_code, signal, "   \
     "reason, wall_us, cpu_us, peak_memory_bytes, timeout_ms"
@@ -89,65 +97,69 @@ static const char *const texts[JOURNAL_STATEMENTS] = {
     [JOURNAL_COMMIT] = "COMMIT",
     [JOURNAL_ROLLBACK] = "ROLLBACK",
     [JOURNAL_FIND_SESSION] =
-        "SELECT id, delivered, ended_ms FROM sessions WHERE container = ?1",
+        "SELECT id, ended_ms FROM sessions WHERE container = ?1",
     [JOURNAL_ADD_SESSION] =
         "INSERT INTO sessions(name, engine, image, container, python, "
         "created_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [JOURNAL_REVIVE_SESSION] =
         "UPDATE sessions SET ended_ms = 0, ending = '', reason = '' "
         "WHERE id = ?1",
-    [JOURNAL_LAST_CELL] = "SELECT max(cell) FROM cells WHERE session = ?1",
+    [JOURNAL_LAST_CELL] =
+        "SELECT max(cell), max(delivered) FROM (SELECT " NUMBER
+        " AS cell, delivered FROM cells WHERE " OF_SESSION
+        " ORDER BY id DESC LIMIT 100)",
     [JOURNAL_END_SESSION] =
         "UPDATE sessions SET ended_ms = ?2, ending = ?3, reason = ?4 "
         "WHERE container = ?1 AND ended_ms = 0 RETURNING id",
     [JOURNAL_END_CELLS] =
-        "UPDATE cells SET ended_ms = ?2, status = 7, state = 2, told = 1, "
-        "reason = ?3 WHERE session = ?1 AND ended_ms = 0",
+        "UPDATE cells SET ended_ms = ?2, status = 7, state = 2, reason = ?3 "
+        "WHERE " OF_SESSION " AND ended_ms = 0",
     [JOURNAL_RESET] = "UPDATE sessions SET resets = resets + 1 WHERE id = ?1",
-    [JOURNAL_DELIVERED] =
-        "UPDATE sessions SET delivered = max(delivered, ?2) WHERE id = ?1",
     [JOURNAL_ADD_CELL] =
-        "INSERT INTO cells(session, cell, code, began_ms, resets, timeout_ms) "
-        "VALUES(?1, ?2, ?3, ?4, "
+        "INSERT INTO cells(id, code, began_ms, resets, timeout_ms) "
+        "VALUES((?1 << 32) + ?2, ?3, ?4, "
         "(SELECT resets FROM sessions WHERE id = ?1), ?5) "
-        "ON CONFLICT(session, cell) DO UPDATE SET code = excluded.code, "
-        "timeout_ms = excluded.timeout_ms WHERE code IS NULL",
+        "ON CONFLICT(id) DO UPDATE SET code = excluded.code, "
+        "timeout_ms = excluded.timeout_ms WHERE code ISNULL",
     [JOURNAL_FIND_CELL] =
-        "SELECT id, timeout_ms FROM cells WHERE session = ?1 AND cell = ?2",
+        "SELECT id, timeout_ms FROM cells WHERE id = (?1 << 32) + ?2",
     [JOURNAL_SET_OUTPUT_BYTES] =
-        "UPDATE cells SET output_bytes = ?2 WHERE id = ?1",
+        "UPDATE cells SET output_bytes = ?2, delivered = ?3 WHERE id = ?1",
     [JOURNAL_PUT_OUTPUT] =
         "INSERT OR REPLACE INTO outputs(cell, kind, seq, part, type, data, "
         "blob) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     [JOURNAL_FIND_BLOB] = "SELECT id FROM blobs WHERE hash = ?1",
     [JOURNAL_ADD_BLOB] = "INSERT INTO blobs(hash, data) VALUES(?1, ?2)",
     [JOURNAL_END_CELL] =
-        "UPDATE cells SET ended_ms = ?3, told = ?4, status = ?5, state = ?6, "
+        "UPDATE cells SET ended_ms = ?3, "
+        "untold = iif(?4, NULL, id), status = ?5, state = ?6, "
         "restored_from = ?7, truncated = ?8, dropped_bytes = ?9, "
         "error_name = ?10, error_message = ?11, traceback = ?12, "
         "limit_kind = ?13, limit_value = ?14, exit_code = ?15, signal = ?16, "
         "reason = ?17, wall_us = ?18, cpu_us = ?19, peak_memory_bytes = ?20, "
-        "output_bytes = ?21 "
-        "WHERE session = ?1 AND cell = ?2 AND ended_ms = 0 RETURNING id",
-    [JOURNAL_CELLS] = "SELECT " CELL_COLUMNS " FROM cells "
-                      "WHERE session = ?1 AND cell >= ?2 ORDER BY cell",
-    [JOURNAL_UNTOLD] = "SELECT " CELL_COLUMNS " FROM cells WHERE session = ?1 "
-                       "AND told = 0 AND ended_ms > 0 ORDER BY cell LIMIT 1",
-    [JOURNAL_TELL] = "UPDATE cells SET told = 1 WHERE id = ?1",
+        "output_bytes = ?21, delivered = ?22 "
+        "WHERE id = (?1 << 32) + ?2 AND ended_ms = 0 RETURNING id",
+    [JOURNAL_CELLS] = "SELECT " CELL_COLUMNS " FROM cells WHERE " OF_SESSION
+                      " AND id >= (?1 << 32) + ?2 ORDER BY id",
+    [JOURNAL_UNTOLD] =
+        "SELECT " CELL_COLUMNS " FROM cells WHERE untold BETWEEN ?1 << 32 "
+        "AND (?1 << 32) + 4294967295 ORDER BY untold LIMIT 1",
+    [JOURNAL_TELL] = "UPDATE cells SET untold = NULL WHERE id = ?1",
     [JOURNAL_OUTPUTS] =
         "SELECT o.kind, o.seq, o.part, o.type, coalesce(b.data, o.data) "
         "FROM outputs o LEFT JOIN blobs b ON b.id = o.blob "
         "WHERE o.cell = ?1 ORDER BY o.kind, o.seq, o.part",
-    [JOURNAL_GLANCE] =
-        "SELECT count(c.id), sum(c.output_bytes), "
-        "max(s.created_ms, coalesce(max(c.ended_ms), 0)), "
-        "coalesce(max(c.ended_ms = 0), 0), s.id FROM sessions s "
-        "LEFT JOIN cells c ON c.session = s.id WHERE s.container = ?1",
+    [JOURNAL_GLANCE] = "SELECT count(c.id), sum(c.output_bytes), "
+                       "max(s.created_ms, coalesce(max(c.ended_ms), 0)), "
+                       "coalesce(max(c.ended_ms = 0), 0), s.id FROM sessions s "
+                       "LEFT JOIN cells c ON c.id BETWEEN s.id << 32 "
+                       "AND (s.id << 32) + 4294967295 WHERE s.container = ?1",
     [JOURNAL_SESSIONS] =
         "SELECT s.id, s.name, s.engine, s.image, s.container, s.python, "
         "s.created_ms, s.ended_ms, s.ending, s.reason, count(c.id), "
         "sum(c.output_bytes) FROM sessions s "
-        "LEFT JOIN cells c ON c.session = s.id GROUP BY s.id ORDER BY s.id",
+        "LEFT JOIN cells c ON c.id BETWEEN s.id << 32 "
+        "AND (s.id << 32) + 4294967295 GROUP BY s.id ORDER BY s.id",
     [JOURNAL_FIND_NAME] =
         "SELECT id FROM sessions WHERE name = ?1 ORDER BY id DESC LIMIT 1",
 };

@@ -47,8 +47,7 @@ static int find_session(struct cellar_journal *journal, const char *container,
     int rc = sqlite3_step(find);
     if (rc == SQLITE_ROW) {
         place->session = cellar_journal_column(find, 0);
-        place->delivered = cellar_journal_column(find, 1);
-        place->ended = cellar_journal_column(find, 2) > 0;
+        place->ended = cellar_journal_column(find, 1) > 0;
     }
     (void)sqlite3_reset(find);
     return rc;
@@ -62,8 +61,10 @@ static int find_last_cell(struct cellar_journal *journal,
         return sqlite3_errcode(journal->db);
     cellar_journal_bind(last, 1, place->session);
     int rc = sqlite3_step(last);
-    if (rc == SQLITE_ROW)
+    if (rc == SQLITE_ROW) {
         place->last_cell = cellar_journal_column(last, 0);
+        place->delivered = cellar_journal_column(last, 1);
+    }
     (void)sqlite3_reset(last);
     return rc;
 }
@@ -141,6 +142,16 @@ enum cellar_code cellar_journal_reset(struct cellar_journal *journal,
 
 /* --------------------------------------------------------------- cells -- */
 
+/* As an agent may count. */
+static enum cellar_code check_number(uint64_t cell, struct cellar_error *err)
+{
+    return cell <= UINT32_MAX
+               ? CELLAR_OK
+               : cellar_fail(err, CELLAR_E_SYS,
+                             "the journal can't hold a cell of so high a "
+                             "number");
+}
+
 static int add_cell(struct cellar_journal *journal, uint64_t session,
                     uint64_t cell, const char *code, size_t code_len,
                     uint64_t timeout_ms)
@@ -163,7 +174,9 @@ enum cellar_code cellar_journal_begin(struct cellar_journal *journal,
                                       uint64_t timeout_ms,
                                       struct cellar_error *err)
 {
-    enum cellar_code begun = cellar_journal_txn_begin(journal, err);
+    enum cellar_code begun = check_number(cell, err);
+    if (begun == CELLAR_OK)
+        begun = cellar_journal_txn_begin(journal, err);
     if (begun != CELLAR_OK)
         return begun;
     int rc = add_cell(journal, session, cell, code, code_len, timeout_ms);
@@ -199,30 +212,23 @@ static int need_cell(struct cellar_journal *journal, uint64_t session,
     return rc == SQLITE_DONE ? find_cell(journal, session, cell, id) : rc;
 }
 
-static int set_delivered(struct cellar_journal *journal, uint64_t session,
-                         uint64_t delivered)
-{
-    sqlite3_stmt *set = cellar_journal_statement(journal, JOURNAL_DELIVERED);
-    cellar_journal_bind(set, 1, session);
-    cellar_journal_bind(set, 2, delivered);
-    return cellar_journal_run(set);
-}
-
 /* ------------------------------------------------------------- outputs -- */
 
 static int set_output_bytes(struct cellar_journal *journal, uint64_t cell,
-                            uint64_t bytes)
+                            uint64_t bytes, uint64_t delivered)
 {
     sqlite3_stmt *set =
         cellar_journal_statement(journal, JOURNAL_SET_OUTPUT_BYTES);
     cellar_journal_bind(set, 1, cell);
     cellar_journal_bind(set, 2, bytes);
+    cellar_journal_bind(set, 3, delivered);
     return cellar_journal_run(set);
 }
 
 static int put_collected(struct cellar_journal *journal, uint64_t cell,
                          const struct cellar_collect *collect,
-                         const struct cellar_journal_mark *mark)
+                         const struct cellar_journal_mark *mark,
+                         uint64_t delivered)
 {
     int rc = SQLITE_DONE;
     for (int i = 0; rc == SQLITE_DONE && i < 2; i++)
@@ -238,7 +244,8 @@ static int put_collected(struct cellar_journal *journal, uint64_t cell,
         rc = set_output_bytes(journal, cell,
                               cellar_buf_len(&collect->streams[0]) +
                                   cellar_buf_len(&collect->streams[1]) +
-                                  collect->dropped);
+                                  collect->dropped,
+                              delivered);
     return rc;
 }
 
@@ -250,14 +257,14 @@ enum cellar_code cellar_journal_output(struct cellar_journal *journal,
                                        struct cellar_error *err)
 {
     uint64_t id = 0;
-    enum cellar_code code = cellar_journal_txn_begin(journal, err);
+    enum cellar_code code = check_number(cell, err);
+    if (code == CELLAR_OK)
+        code = cellar_journal_txn_begin(journal, err);
     if (code != CELLAR_OK)
         return code;
     int rc = need_cell(journal, session, cell, &id);
     if (rc == SQLITE_ROW)
-        rc = put_collected(journal, id, collect, mark);
-    if (rc == SQLITE_DONE)
-        rc = set_delivered(journal, session, delivered);
+        rc = put_collected(journal, id, collect, mark, delivered);
     code = cellar_journal_txn_end(journal, rc, err);
     if (code != CELLAR_OK)
         return code;
@@ -300,7 +307,8 @@ static void bind_result(sqlite3_stmt *end, const struct cellar_result *result)
 
 /* *id 0: the cell has no row, or an end already. */
 static int end_cell(struct cellar_journal *journal, uint64_t session,
-                    const struct cellar_result *result, bool told, uint64_t *id)
+                    const struct cellar_result *result, bool told,
+                    uint64_t delivered, uint64_t *id)
 {
     sqlite3_stmt *end = cellar_journal_statement(journal, JOURNAL_END_CELL);
     if (!end)
@@ -310,6 +318,7 @@ static int end_cell(struct cellar_journal *journal, uint64_t session,
     cellar_journal_bind(end, 3, cellar_journal_clock_ms());
     cellar_journal_bind(end, 4, told);
     bind_result(end, result);
+    cellar_journal_bind(end, 22, delivered);
     int rc = sqlite3_step(end);
     *id = rc == SQLITE_ROW ? cellar_journal_column(end, 0) : 0;
     (void)sqlite3_reset(end);
@@ -348,19 +357,19 @@ enum cellar_code cellar_journal_end(struct cellar_journal *journal,
 {
     uint64_t id = 0;
     uint64_t made = 0;
-    enum cellar_code code = cellar_journal_txn_begin(journal, err);
+    enum cellar_code code = check_number(result->cell, err);
+    if (code == CELLAR_OK)
+        code = cellar_journal_txn_begin(journal, err);
     if (code != CELLAR_OK)
         return code;
-    int rc = end_cell(journal, session, result, told, &id);
+    int rc = end_cell(journal, session, result, told, delivered, &id);
     if (rc == SQLITE_DONE) {
         rc = need_cell(journal, session, result->cell, &made);
         if (rc == SQLITE_ROW)
-            rc = end_cell(journal, session, result, told, &id);
+            rc = end_cell(journal, session, result, told, delivered, &id);
     }
     if (rc == SQLITE_ROW)
         rc = put_result(journal, id, result, mark);
-    if (rc == SQLITE_DONE)
-        rc = set_delivered(journal, session, delivered);
     code = cellar_journal_txn_end(journal, rc, err);
     if (code == CELLAR_OK)
         *first = id > 0;
