@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -328,11 +329,26 @@ static enum cellar_code touch(struct cellar_journal *journal,
     return CELLAR_OK;
 }
 
+/* A transaction takes some tens of microseconds: SQLite's own waiting, of
+ * milliseconds, would let a process that writes much keep all others out. */
+static int wait_for_writer(void *user, int tries)
+{
+    struct cellar_journal *journal = user;
+    uint64_t now = cellar_journal_clock_ms();
+    if (tries == 0)
+        journal->busy_since_ms = now;
+    if (now - journal->busy_since_ms >= CELLAR_JOURNAL_BUSY_MS)
+        return 0;
+    uint32_t us = 20 + randombytes_uniform(tries < 20 ? 200 : 2000);
+    (void)nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
+    return 1;
+}
+
 static int configure(struct cellar_journal *journal)
 {
     sqlite3 *db = journal->db;
     (void)sqlite3_extended_result_codes(db, 1);
-    (void)sqlite3_busy_timeout(db, CELLAR_JOURNAL_BUSY_MS);
+    (void)sqlite3_busy_handler(db, wait_for_writer, journal);
     (void)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, LENGTH_MAX);
     (void)sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
     (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);

@@ -31,7 +31,7 @@
 #include "record.h"
 #include "result.h"
 
-#define CELLAR_JOURNAL_BUSY_MS 500
+#define CELLAR_JOURNAL_BUSY_MS 1000
 
 /* Pieces of output from this size on are blobs: found by their BLAKE2b hash
  * and stored once. Streams are cut at multiples of CELLAR_JOURNAL_PIECE, so

@@ -52,6 +52,7 @@ struct cellar_journal {
     dev_t dev; /* of the file that was opened: another one may be at its path */
     ino_t ino;
     sqlite3_stmt *statements[JOURNAL_STATEMENTS];
+    uint64_t busy_since_ms; /* while another process is waited for */
     int64_t pruned_s; /* when upkeep has pruned last, monotonic; 0: never */
 };
 
