@@ -1,0 +1,19 @@
+/*
+ * What a container uses, read from its control groups: microseconds, where an
+ * engine takes a second. Only for containers of this machine.
+ */
+#ifndef CELLAR_ENGINE_CGROUP_H
+#define CELLAR_ENGINE_CGROUP_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "engine.h"
+
+/* Of the container `id`, one of whose processes is `pid` by what its engine
+ * says. False where that isn't so here: the engine is on another machine, or
+ * in another pid namespace (the process's groups don't bear the id); or a
+ * figure is missing. cgroup v1, v2, and both at once. */
+bool cellar_cgroup_usage(pid_t pid, const char *id, struct cellar_usage *usage);
+
+#endif
