@@ -29,6 +29,7 @@ struct world {
     char text[64];
     size_t rows;
     char reason[256];
+    struct cellar_usage usage;
 };
 
 static void on_bytes(void *user, const uint8_t *data, size_t len)
@@ -493,6 +494,60 @@ static void a_diagnosis_says_that_the_engine_is_silent(void **state)
     close_world(&w);
 }
 
+static void on_usage(void *user, const struct cellar_usage *usage,
+                     const struct cellar_error *err)
+{
+    struct world *w = user;
+    assert_true(!usage == !!err);
+    w->done = true;
+    if (usage)
+        w->usage = *usage;
+    if (err)
+        w->err = *err;
+}
+
+static void measure(struct world *w, const char *stats)
+{
+    const struct line lines[] = {
+        {"GET /version", CUT, SCRIPTED_OK "{\"ApiVersion\":\"1.41\"}", 0},
+        {"/json", CUT, SCRIPTED_OK "{\"State\":{\"Pid\":1}}", 0},
+        {"/stats", CUT, stats, 0},
+        {NULL, SAY, NULL, 0}};
+    open_world(w, lines);
+    assert_int_equal(w->engine->ops->usage(w->engine, "abc", on_usage, w, NULL),
+                     CELLAR_OK);
+    run_until(w, &w->done);
+    close_world(w);
+}
+
+/* Its process is none of this machine's: the group of process 1 has another
+ * name. */
+static void a_container_elsewhere_is_measured_by_its_engine(void **state)
+{
+    (void)state;
+    struct world w;
+    measure(&w, SCRIPTED_OK
+            "{\"cpu_stats\":{\"cpu_usage\":{\"total_usage\":5000}},"
+            "\"pids_stats\":{\"current\":3,\"limit\":128},"
+            "\"memory_stats\":{\"usage\":700,\"limit\":900,\"stats\":"
+            "{\"total_inactive_file\":200}}}");
+    assert_int_equal(w.usage.cpu_us, 5);
+    assert_int_equal(w.usage.memory_bytes, 500);
+    assert_int_equal(w.usage.memory_limit_bytes, 900);
+    assert_int_equal(w.usage.pids, 3);
+    assert_int_equal(w.usage.pids_limit, 128);
+}
+
+static void what_does_not_run_is_not_measured(void **state)
+{
+    (void)state;
+    struct world w;
+    measure(&w, SCRIPTED_OK "{\"memory_stats\":{},\"pids_stats\":{}}");
+    assert_int_equal(w.err.code, CELLAR_E_LOST);
+    measure(&w, "HTTP/1.1 404 Not Found\r\n\r\n{\"message\":\"none\"}");
+    assert_int_equal(w.err.code, CELLAR_E_LOST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -519,6 +574,8 @@ int main(void)
         cmocka_unit_test(refuses_to_attach_to_what_does_not_run),
         cmocka_unit_test(a_removal_under_way_is_waited_for),
         cmocka_unit_test(a_diagnosis_says_that_the_engine_is_silent),
+        cmocka_unit_test(a_container_elsewhere_is_measured_by_its_engine),
+        cmocka_unit_test(what_does_not_run_is_not_measured),
     };
     return cmocka_run_group_tests(tests, open_first_loop, NULL);
 }
