@@ -170,6 +170,7 @@ static const struct {
      "{\"status\":\"Pulling\",\"id\":\"1\"}\n{\"status\":\"Done\"}\n"},
     {"/images/", 200, "{\"Id\":\"sha256:1\",\"Config\":{\"Labels\":{}}}"},
     {"/containers/create", 201, "{\"Id\":\"" ID "\",\"Warnings\":[\"odd\"]}"},
+    {"/stats", 200, "{\"pids_stats\":{\"current\":1}}"},
     {"/attach", 101, ""},
     {"/start", 204, ""},
     {"/containers/json", 200,
@@ -278,6 +279,19 @@ static enum cellar_code call_diagnose(struct cellar_engine *engine,
     return engine->ops->diagnose(engine, ID, on_reason, NULL, err);
 }
 
+static void on_usage(void *user, const struct cellar_usage *usage,
+                     const struct cellar_error *err)
+{
+    assert_true(!usage == !!err);
+    on_done(user, err);
+}
+
+static enum cellar_code call_usage(struct cellar_engine *engine,
+                                   struct cellar_error *err)
+{
+    return engine->ops->usage(engine, ID, on_usage, NULL, err);
+}
+
 static enum cellar_code call_pull(struct cellar_engine *engine,
                                   struct cellar_error *err)
 {
@@ -320,7 +334,8 @@ static enum cellar_code make_call(void *user)
 static void a_call_ends_once_and_leaves_nothing(void **state)
 {
     static call_fn *const calls[] = {call_start,    call_attach, call_list,
-                                     call_diagnose, call_pull,   call_check};
+                                     call_diagnose, call_usage,  call_pull,
+                                     call_check};
     (void)state;
     for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
         call_fn *call = calls[i];
