@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "journal_private.h"
+#include "utf8.h"
 
 /* "Cell", in the file's header; and the version of what follows. */
 #define APPLICATION_ID 0x43656c6c
@@ -237,7 +238,8 @@ bool cellar_journal_column_copy(sqlite3_stmt *statement, int at, char **copy)
 {
     if (sqlite3_column_type(statement, at) == SQLITE_NULL)
         return true;
-    *copy = strdup(cellar_journal_column_text(statement, at));
+    const char *text = cellar_journal_column_text(statement, at);
+    *copy = cellar_utf8_mend(text, strlen(text), NULL);
     return *copy != NULL;
 }
 

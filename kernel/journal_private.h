@@ -84,7 +84,8 @@ void cellar_journal_bind_text(sqlite3_stmt *statement, int at, const char *text,
 uint64_t cellar_journal_column(sqlite3_stmt *statement, int at);
 /* "" for NULL. Lent until the next step. */
 const char *cellar_journal_column_text(sqlite3_stmt *statement, int at);
-/* A copy for the caller to free; untouched for NULL. False: no memory. */
+/* A copy in sound UTF-8 for the caller to free; untouched for NULL. False: no
+ * memory. */
 bool cellar_journal_column_copy(sqlite3_stmt *statement, int at, char **copy);
 /* The same of bytes; a NUL that isn't counted follows. */
 bool cellar_journal_column_bytes(sqlite3_stmt *statement, int at, char **copy,

@@ -4,6 +4,7 @@
 
 #include "journal_private.h"
 #include "proto/limits.h"
+#include "utf8.h"
 
 /* Of one cell's output that is read back; no session may be set to more. */
 #define OUTPUT_BYTES_MAX ((uint64_t)1 << 32)
@@ -36,6 +37,11 @@ enum column {
     PEAK_MEMORY,
     TIMEOUT_MS
 };
+
+static bool is_sound(const char *text)
+{
+    return cellar_utf8_valid(text, strlen(text));
+}
 
 /* ------------------------------------------------------------- outputs -- */
 
@@ -272,6 +278,9 @@ static int give_cell(struct cellar_journal *journal, sqlite3_stmt *row,
                      cellar_entry_fn *each, void *user)
 {
     struct cellar_result *result = NULL;
+    const char *code = cellar_journal_column_text(row, CODE);
+    if (!is_sound(code))
+        return SQLITE_CORRUPT;
     int rc = read_result(journal, row, &result);
     if (rc != SQLITE_OK)
         return rc;
@@ -326,7 +335,7 @@ enum cellar_code cellar_journal_cells(struct cellar_journal *journal,
     return code;
 }
 
-static void give_session(sqlite3_stmt *row, cellar_past_fn *each, void *user)
+static int give_session(sqlite3_stmt *row, cellar_past_fn *each, void *user)
 {
     struct cellar_past past = {.id = cellar_journal_column(row, 0),
                                .name = cellar_journal_column_text(row, 1),
@@ -340,7 +349,13 @@ static void give_session(sqlite3_stmt *row, cellar_past_fn *each, void *user)
                                .reason = cellar_journal_column_text(row, 9),
                                .cells = cellar_journal_column(row, 10),
                                .output_bytes = cellar_journal_column(row, 11)};
+    if (!is_sound(past.name) || !is_sound(past.engine) ||
+        !is_sound(past.image) || !is_sound(past.container) ||
+        !is_sound(past.python) || !is_sound(past.ending) ||
+        !is_sound(past.reason))
+        return SQLITE_CORRUPT;
     each(user, &past);
+    return SQLITE_OK;
 }
 
 enum cellar_code cellar_journal_sessions(struct cellar_journal *journal,
@@ -352,8 +367,9 @@ enum cellar_code cellar_journal_sessions(struct cellar_journal *journal,
         return cellar_journal_fail(journal, sqlite3_errcode(journal->db), err);
     int rc = sqlite3_step(rows);
     while (rc == SQLITE_ROW) {
-        give_session(rows, each, user);
-        rc = sqlite3_step(rows);
+        rc = give_session(rows, each, user);
+        if (rc == SQLITE_OK)
+            rc = sqlite3_step(rows);
     }
     enum cellar_code code = cellar_journal_fail(journal, rc, err);
     (void)sqlite3_reset(rows);

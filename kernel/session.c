@@ -35,6 +35,7 @@ void cellar_session_fail(struct cellar_session *s, bool keep,
     s->phase = CELLAR_PHASE_LOST;
     s->detached = false;
     s->remove = !keep;
+    s->kept = keep;
     s->err = (struct cellar_error){.code = code};
     va_start(args, fmt);
     (void)vsnprintf(s->err.msg, sizeof s->err.msg, fmt, args);
@@ -422,8 +423,16 @@ enum cellar_code cellar_stop_async(struct cellar_session *s,
 {
     if (s->stopped.done || s->phase == CELLAR_PHASE_CLOSING)
         return cellar_fail(err, CELLAR_E_BUSY, "a stop is under way");
-    /* A lost session's container is gone already. */
-    s->remove = s->phase != CELLAR_PHASE_LOST || s->remove;
+    /* A lost session's container is gone already, unless it was given up: then
+     * its lock was, too, and somebody else may have it by now. */
+    bool given_up = s->phase == CELLAR_PHASE_LOST && s->kept;
+    enum cellar_code code = CELLAR_OK;
+    if (given_up && s->hold.dir_fd < 0)
+        code = cellar_hold_take(cellar_supervisor_state_dir(s->c),
+                                s->record.name, &s->hold, err);
+    if (code != CELLAR_OK)
+        return code;
+    s->remove = s->phase != CELLAR_PHASE_LOST || s->remove || given_up;
     s->stopped = (struct cellar_waiter){done, user};
     s->err = (struct cellar_error){0};
     s->phase = CELLAR_PHASE_CLOSING;

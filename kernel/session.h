@@ -114,6 +114,7 @@ struct cellar_session {
     bool ready;    /* while BOOTING: the worker is; the stream may be missing */
     bool remove;   /* the container goes with the session */
     bool removed;  /* they went, or were asked to go */
+    bool kept;     /* it is LOST to this process, and may live */
     bool detached; /* its stream is over; session_attach.c */
     bool resetting;         /* a RESET was sent, or is to be sent again */
     uint64_t away_since_us; /* when its stream broke; 0: it has lasted since */

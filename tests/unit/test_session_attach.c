@@ -159,6 +159,18 @@ static void an_engine_that_stays_away_ends_the_waiting(void **state)
     assert_int_equal(cellar_stop(again, &f->err), CELLAR_OK);
 }
 
+static void what_was_given_up_can_be_stopped(void **state)
+{
+    struct fixture *f = *state;
+    prepare(f, "a");
+    fake.vital = CELLAR_VITAL_UNKNOWN;
+    agent.break_on_run = true;
+    cellar_result_free(run(f, "x"));
+    assert_int_equal(fake.removes, 0);
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+    assert_int_equal(fake.removes, 1);
+}
+
 static void an_engine_that_breaks_every_stream_is_given_up(void **state)
 {
     struct fixture *f = *state;
@@ -274,6 +286,7 @@ int main(void)
         T(a_reset_is_asked_for_again),
         T(an_engine_that_is_away_is_waited_for),
         T(an_engine_that_stays_away_ends_the_waiting),
+        T(what_was_given_up_can_be_stopped),
         T(an_engine_that_breaks_every_stream_is_given_up),
         T(a_container_that_is_gone_is_lost_at_once),
         T(what_ended_unattended_is_told_once),
