@@ -253,6 +253,10 @@ static void ask_adopt(struct input *in)
         return;
     cellar_close(run.s);
     run.s = NULL;
+    /* One that was being attached again is let go of when it is; the puppet
+     * has one stream. */
+    for (int i = 0; i < 1000 && puppet.attached; i++)
+        (void)cellar_dispatch(run.c, 100);
     if (cellar_adopt_async(run.c, "tour", on_adopted, NULL, &err) == CELLAR_OK)
         run.adopts++;
 }
