@@ -170,6 +170,7 @@ static void a_file_that_was_named_must_be_there(void **state)
     assert_int_equal(cellar_options_parse(&options, 4, argv, &err),
                      CELLAR_E_USAGE);
     assert_non_null(strstr(err.msg, "/nowhere/c.json"));
+    cellar_options_done(&options);
     cellar_options_init(&options);
     argv[2] = WORD("--help");
     assert_int_equal(cellar_options_parse(&options, 3, argv, &err), CELLAR_OK);
