@@ -1,5 +1,6 @@
 /* What became of a container, in words. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -10,23 +11,31 @@
 #define EVENT_BYTES_MAX (256u << 10)
 #define EVENT_MS        2000
 
-struct diagnosis {
-    struct docker_op op; /* first */
-    char id[CELLAR_CONTAINER_ID_MAX + 1];
-    cellar_engine_reason_fn *done;
-    void *user;
-};
-
-/* What became of a container, from its description or from the engine's
+/* What became of a container, from its description and from the engine's
  * events. */
 struct fate {
     bool oom;
-    bool killed;   /* somebody asked the engine to */
+    bool ended_from_outside; /* somebody asked the engine to */
+    bool told;     /* the events tell of its end, so also of its why */
     bool died;     /* `exit_code` is known */
+    bool unborn;   /* it was never started */
     int exit_code; /* above 128: ended by a signal */
     uint64_t memory_bytes;
     char error[160]; /* the engine's own words */
 };
+
+struct diagnosis {
+    struct docker_op op; /* first */
+    char id[CELLAR_CONTAINER_ID_MAX + 1];
+    struct fate fate;
+    cellar_engine_reason_fn *done;
+    void *user;
+};
+
+static struct diagnosis *diagnosis_of(struct docker_op *op)
+{
+    return (struct diagnosis *)op;
+}
 
 static void end_diagnosis(struct docker_op *op, enum cellar_vital vital,
                           const char *reason)
@@ -43,6 +52,17 @@ static void fail_diagnosis(struct docker_op *op, const struct cellar_error *err)
     end_diagnosis(op, CELLAR_VITAL_UNKNOWN, reason);
 }
 
+/* How the agent ends by itself: runtime-image/agent/agent.h. */
+static const struct {
+    int exit_code;
+    const char *text;
+} ends[] = {
+    {0, "its lease or its lifetime was over"},
+    {1, "its agent refused to run unprotected"},
+    {2, "its agent was not greeted by a host of Cellar's"},
+    {3, "its agent failed: no memory, or processes that could not be ended"},
+};
+
 static void tell_exit(const struct fate *fate, char *text, size_t size)
 {
     if (fate->exit_code > 128 && fate->exit_code < 192)
@@ -51,30 +71,58 @@ static void tell_exit(const struct fate *fate, char *text, size_t size)
     else
         snprintf(text, size, "its agent exited with status %d",
                  fate->exit_code);
+    for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+        if (ends[i].exit_code == fate->exit_code)
+            snprintf(text, size, "%s", ends[i].text);
+    /* An engine that was restarted has forgotten whom it stopped. */
+    if (fate->exit_code == 0 && !fate->told)
+        snprintf(text, size, "%s, or the engine stopped it", ends[0].text);
 }
 
-static void tell_fate(const struct fate *fate, const char *otherwise,
-                      char *text, size_t size)
+static void tell_fate(const struct fate *fate, char *text, size_t size)
 {
-    char exit_text[64];
+    char exit_text[128];
     tell_exit(fate, exit_text, sizeof(exit_text));
-    if (fate->oom && fate->memory_bytes)
+    if (fate->unborn)
+        snprintf(text, size, "the container was never started");
+    else if (fate->oom && fate->memory_bytes)
         snprintf(text, size,
                  "the kernel's OOM killer ended the container: its memory is "
                  "limited to %" PRIu64 " MiB",
                  fate->memory_bytes >> 20);
     else if (fate->oom)
         snprintf(text, size, "the kernel's OOM killer ended the container");
-    else if (fate->killed)
-        snprintf(text, size, "the container was killed from outside");
+    else if (fate->ended_from_outside)
+        snprintf(text, size, "the container was %s from outside",
+                 fate->died && fate->exit_code != 128 + SIGKILL ? "stopped"
+                                                                : "killed");
     else if (fate->died)
         snprintf(text, size, "the container ended: %s%s%s", exit_text,
                  *fate->error ? ": " : "", fate->error);
     else
-        snprintf(text, size, "%s", otherwise);
+        snprintf(text, size, "the container was removed from outside");
 }
 
-/* ---- from events, when the container is gone */
+/* An OOM kill of some process is no reason if the agent lived on. */
+static void end_gone(struct docker_op *op)
+{
+    char reason[384];
+    struct fate *fate = &diagnosis_of(op)->fate;
+    if (fate->ended_from_outside ||
+        (fate->died && fate->exit_code != 128 + SIGKILL))
+        fate->oom = false;
+    tell_fate(fate, reason, sizeof(reason));
+    end_diagnosis(op, CELLAR_VITAL_GONE, reason);
+}
+
+/* ---- from events: all there is of one that was removed */
+
+/* Some signals are but knocks. */
+static bool is_deadly(const char *number)
+{
+    return !*number || strtol(number, NULL, 10) == SIGKILL ||
+           strtol(number, NULL, 10) == SIGTERM;
+}
 
 static void add_event(struct fate *fate, const json_t *event)
 {
@@ -83,46 +131,43 @@ static void add_event(struct fate *fate, const json_t *event)
     const char *code = cellar_docker_string(attributes, "exitCode");
     if (strcmp(action, "oom") == 0)
         fate->oom = true;
-    if (strcmp(action, "kill") == 0)
-        fate->killed = true;
+    if (strcmp(action, "kill") == 0 &&
+        is_deadly(cellar_docker_string(attributes, "signal")))
+        fate->ended_from_outside = true;
+    if (strcmp(action, "die") == 0)
+        fate->told = true;
     if (strcmp(action, "die") == 0 && *code) {
         fate->died = true;
         fate->exit_code = (int)strtol(code, NULL, 10);
     }
 }
 
-/* An OOM kill of some process is no reason if the agent lived on and was
- * removed later: then the removal's kill comes after. */
-static void settle_events(struct fate *fate)
-{
-    if (fate->killed && fate->oom)
-        fate->oom = false;
-}
-
 static void on_events(struct docker_op *op, const struct docker_reply *r)
 {
-    struct fate fate = {0};
     const char *p = r->body;
     const char *end = r->body + r->len;
     while (r->status == 200 && p < end) {
         const char *line_end = memchr(p, '\n', (size_t)(end - p));
         size_t len = (size_t)((line_end ? line_end : end) - p);
         json_t *event = cellar_json_parse(p, len, 0, NULL);
-        add_event(&fate, event);
+        add_event(&diagnosis_of(op)->fate, event);
         json_decref(event);
         p += len + 1;
     }
-    settle_events(&fate);
-    char reason[256];
-    tell_fate(&fate, "the container was removed from outside", reason,
-              sizeof(reason));
-    end_diagnosis(op, CELLAR_VITAL_GONE, reason);
+    end_gone(op);
+}
+
+/* It is gone all the same. */
+static void fail_events(struct docker_op *op, const struct cellar_error *err)
+{
+    (void)err;
+    end_gone(op);
 }
 
 /* Until now: for an end in the future the engine would wait. */
 static void ask_events(struct docker_op *op)
 {
-    const struct diagnosis *diagnosis = (struct diagnosis *)op;
+    const struct diagnosis *diagnosis = diagnosis_of(op);
     struct cellar_error err;
     char filter[CELLAR_CONTAINER_ID_MAX + 32];
     snprintf(filter, sizeof(filter), "{\"container\":[\"%s\"]}", diagnosis->id);
@@ -132,6 +177,7 @@ static void ask_events(struct docker_op *op)
                              .path = path,
                              .deadline_ms = EVENT_MS,
                              .reply_max = EVENT_BYTES_MAX};
+    op->failed = fail_events;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     enum cellar_code code =
@@ -142,7 +188,7 @@ static void ask_events(struct docker_op *op)
                   now.tv_nsec, escaped)
             : cellar_fail(&err, CELLAR_E_NOMEM, "events: out of memory");
     if (code)
-        fail_diagnosis(op, &err);
+        fail_events(op, &err);
     else
         cellar_docker_op_next(op, &ask, on_events);
 }
@@ -155,6 +201,8 @@ static void read_fate(struct fate *fate, const json_t *reply)
     json_int_t memory =
         json_integer_value(cellar_json_at(reply, "HostConfig.Memory"));
     fate->oom = json_is_true(json_object_get(state, "OOMKilled"));
+    fate->unborn =
+        strcmp(cellar_docker_string(state, "Status"), "created") == 0;
     fate->died = true;
     fate->exit_code =
         (int)json_integer_value(json_object_get(state, "ExitCode"));
@@ -174,34 +222,25 @@ static enum cellar_vital vital_of(const json_t *reply)
     return running ? CELLAR_VITAL_GONE : CELLAR_VITAL_UNKNOWN;
 }
 
-static void tell_vital(const struct docker_op *op, const json_t *reply,
-                       enum cellar_vital vital, char *text, size_t size)
+static void end_lasting(struct docker_op *op, enum cellar_vital vital)
 {
-    struct fate fate = {0};
-    switch (vital) {
-    case CELLAR_VITAL_PAUSED:
-        snprintf(text, size,
+    char reason[128];
+    if (vital == CELLAR_VITAL_PAUSED)
+        snprintf(reason, sizeof(reason),
                  "the container is paused: `docker unpause %.12s` wakes it",
-                 ((const struct diagnosis *)op)->id);
-        break;
-    case CELLAR_VITAL_ALIVE:
-        snprintf(text, size,
+                 diagnosis_of(op)->id);
+    else if (vital == CELLAR_VITAL_ALIVE)
+        snprintf(reason, sizeof(reason),
                  "the container runs, but its agent does not answer");
-        break;
-    case CELLAR_VITAL_GONE:
-        read_fate(&fate, reply);
-        tell_fate(&fate, "", text, size);
-        break;
-    case CELLAR_VITAL_UNKNOWN:
-        snprintf(text, size, "the engine does not say how the container is");
-        break;
-    }
+    else
+        snprintf(reason, sizeof(reason),
+                 "the engine does not say how the container is");
+    end_diagnosis(op, vital, reason);
 }
 
 static void on_described(struct docker_op *op, const struct docker_reply *r)
 {
     struct cellar_error err;
-    char reason[384];
     if (r->status == 404) {
         ask_events(op);
         return;
@@ -214,9 +253,13 @@ static void on_described(struct docker_op *op, const struct docker_reply *r)
     }
     json_t *reply = cellar_json_parse(r->body, r->len, 0, NULL);
     enum cellar_vital vital = vital_of(reply);
-    tell_vital(op, reply, vital, reason, sizeof(reason));
+    if (vital == CELLAR_VITAL_GONE)
+        read_fate(&diagnosis_of(op)->fate, reply);
     json_decref(reply);
-    end_diagnosis(op, vital, reason);
+    if (vital == CELLAR_VITAL_GONE)
+        ask_events(op); /* who ended it, if anybody */
+    else
+        end_lasting(op, vital);
 }
 
 static enum cellar_code ask_description(struct docker_op *op,
@@ -225,7 +268,7 @@ static enum cellar_code ask_description(struct docker_op *op,
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {.method = "GET", .path = path};
     enum cellar_code code = cellar_docker_path(path, err, "/containers/%s/json",
-                                               ((struct diagnosis *)op)->id);
+                                               diagnosis_of(op)->id);
     return code ? code : cellar_docker_op_send(op, &ask, on_described, err);
 }
 

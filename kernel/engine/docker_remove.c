@@ -29,8 +29,7 @@ static void on_gone(struct docker_op *op, const struct docker_reply *r)
     end_removal(op, &err);
 }
 
-/* A container that removes itself when it ends (AutoRemove) may be at it: its
- * name is free only when that is done. */
+/* Somebody else is removing it: its name is free only when that is done. */
 static void await_gone(struct docker_op *op)
 {
     struct cellar_error err;
