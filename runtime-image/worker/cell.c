@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "proto/limits.h"
+#include "runtime-image/worker/bundle.h"
 #include "runtime-image/worker/compile.h"
 #include "runtime-image/worker/interrupt.h"
 #include "runtime-image/worker/output.h"
@@ -29,7 +30,8 @@ bool cellar_cell_init(PyObject *globals)
     cells.underscore = PyUnicode_InternFromString("_");
     cells.builtins_name = PyUnicode_InternFromString("__builtins__");
     cells.home = getpid();
-    return cells.builtins && cells.underscore && cells.builtins_name;
+    return cells.builtins && cells.underscore && cells.builtins_name &&
+           cellar_bundle_init();
 }
 
 static PyObject *evaluate(PyObject *code)
@@ -74,18 +76,33 @@ static PyObject *represent(PyObject *value)
     return CELLAR_TAKE(bytes);
 }
 
-/* Runs the code. False: its exception is set. `shown` is the result as text,
- * a new reference, or NULL when there is none. */
-static bool show(const struct cellar_code *code, PyObject **shown)
+/* What a cell's last expression came to: new references, NULL where there is
+ * none. */
+struct shown {
+    PyObject *text;
+    PyObject *parts; /* bundle.h */
+};
+
+static void shown_done(struct shown *shown)
+{
+    Py_CLEAR(shown->text);
+    Py_CLEAR(shown->parts);
+}
+
+/* Runs the code. False: its exception is set. */
+static bool show(const struct cellar_code *code, struct shown *shown)
 {
     CELLAR_REF PyObject *value = perform(code);
     if (!value || value == Py_None || code->quiet)
         return value != NULL;
-    *shown = represent(value);
-    return *shown != NULL;
+    shown->text = represent(value);
+    if (shown->text)
+        shown->parts = cellar_bundle_of(
+            value, CELLAR_RESULT_MAX - (size_t)PyBytes_Size(shown->text));
+    return shown->parts != NULL;
 }
 
-static bool run(const struct cellar_request *request, PyObject **shown)
+static bool run(const struct cellar_request *request, struct shown *shown)
 {
     CELLAR_REF PyObject *name =
         PyUnicode_FromFormat("<cell %llu>", (unsigned long long)request->cell);
@@ -118,13 +135,30 @@ static void add_text(struct cellar_answer *answer, enum cellar_record_kind kind,
                                 (size_t)PyBytes_Size(bytes));
 }
 
-static void fill(struct cellar_answer *answer, uint64_t ticket, PyObject *shown,
-                 const struct cellar_ending *ending)
+static void add_part(struct cellar_answer *answer, const char *type,
+                     PyObject *data)
 {
-    if (shown)
-        (void)cellar_answer_add_part(answer, "text/plain",
-                                     PyBytes_AsString(shown),
-                                     (size_t)PyBytes_Size(shown));
+    (void)cellar_answer_add_part(answer, type, PyBytes_AsString(data),
+                                 (size_t)PyBytes_Size(data));
+}
+
+/* Both or neither: a cell that was interrupted in between has no result. */
+static void add_shown(struct cellar_answer *answer, const struct shown *shown)
+{
+    Py_ssize_t count = shown->parts ? PyList_Size(shown->parts) : 0;
+    if (shown->parts)
+        add_part(answer, "text/plain", shown->text);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *pair = PyList_GetItem(shown->parts, i);
+        add_part(answer, PyBytes_AsString(PyTuple_GetItem(pair, 0)),
+                 PyTuple_GetItem(pair, 1));
+    }
+}
+
+static void fill(struct cellar_answer *answer, uint64_t ticket,
+                 const struct shown *shown, const struct cellar_ending *ending)
+{
+    add_shown(answer, shown);
     add_text(answer, CELLAR_RECORD_NAME, ending->name);
     add_text(answer, CELLAR_RECORD_TEXT, ending->text);
     add_text(answer, CELLAR_RECORD_TRACE, ending->trace);
@@ -137,7 +171,7 @@ void cellar_cell_run(const struct cellar_request *request,
 {
     __attribute__((cleanup(cellar_ending_done))) struct cellar_ending ending = {
         0};
-    CELLAR_REF PyObject *shown = NULL;
+    __attribute__((cleanup(shown_done))) struct shown shown = {0};
     cellar_output_begin();
     if (!run(request, &shown))
         cellar_trace_take(&ending);
@@ -145,5 +179,5 @@ void cellar_cell_run(const struct cellar_request *request,
     cellar_interrupt_forbid();
     if (getpid() != cells.home)
         leave_child(&ending);
-    fill(answer, request->ticket, shown, &ending);
+    fill(answer, request->ticket, &shown, &ending);
 }

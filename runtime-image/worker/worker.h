@@ -5,7 +5,8 @@
  * The worker runs cells in the interpreter it lives in. In order of a cell's
  * way: module.c (set-up, the loop), channel.c (records), cell.c (runs it),
  * compile.c, task.c (top-level await), trace.c (exceptions), source.c (lines
- * for tracebacks), text.c, output.c (streams), interrupt.c (SIGINT).
+ * for tracebacks), text.c, bundle.c (a result's parts), output.c (streams),
+ * interrupt.c (SIGINT).
  *
  * User code may replace or delete anything that it can reach. So whatever a
  * cell's way needs is looked up once, in the _init() calls, before the first
