@@ -39,6 +39,27 @@
 
 #define DOCKER_PATH_MAX 1024
 
+struct docker_op;
+
+/* A lane lets a few ops through at a time; the others wait for their turn, in
+ * the order they came. A pass is embedded in its op, zeroed before. */
+struct docker_lane {
+    struct docker_pass *first; /* who wait */
+    struct docker_pass *last;
+    size_t under_way;
+    size_t max;
+    struct cellar_timer *turn; /* NULL: nobody has waited yet */
+};
+
+struct docker_pass {
+    struct docker_pass *prev;
+    struct docker_pass *next;
+    struct docker_lane *lane;
+    struct docker_op *op;
+    void (*go)(struct docker_op *op);
+    enum { DOCKER_PASS_NONE, DOCKER_PASS_WAITING, DOCKER_PASS_THROUGH } state;
+};
+
 struct docker {
     struct cellar_engine engine; /* first */
     struct cellar_http *http;
@@ -46,6 +67,8 @@ struct docker {
     int api_minor;                   /* of version 1.x; 0: not asked yet */
     struct cellar_docker_spec *spec; /* NULL: not loaded yet */
     struct docker_op *ops;
+    struct docker_lane starts;
+    struct docker_lane removals;
     void (*log)(void *user, const char *line);
     void *log_user;
 };
@@ -56,7 +79,6 @@ struct docker_reply {
     size_t len;
 };
 
-struct docker_op;
 typedef void docker_step(struct docker_op *op, const struct docker_reply *r);
 typedef enum cellar_code docker_first(struct docker_op *op,
                                       struct cellar_error *err);
@@ -136,6 +158,17 @@ enum cellar_code cellar_docker_files(struct docker *docker,
 
 /* A string of `value`, "" when it isn't there. Lent. */
 const char *cellar_docker_string(const json_t *value, const char *path);
+
+/* --------------------------------------------------------------- lanes -- */
+
+void cellar_docker_lane_done(struct docker_lane *lane);
+/* Whether `op` may go on at once (also when there is no memory to wait in);
+ * else go(op) is called later, from the loop. */
+bool cellar_docker_lane_enter(struct docker_lane *lane,
+                              struct docker_pass *pass, struct docker_op *op,
+                              void (*go)(struct docker_op *op));
+/* When the op ends; also of one that waits, or never entered. */
+void cellar_docker_lane_leave(struct docker_pass *pass);
 
 /* ------------------------------------------------------------- streams -- */
 

@@ -5,10 +5,17 @@
 
 struct removal {
     struct docker_op op; /* first */
+    struct docker_pass pass;
     char id[CELLAR_CONTAINER_ID_MAX + 1];
     cellar_engine_done_fn *done;
     void *user;
 };
+
+static void destroy_removal(struct docker_op *op)
+{
+    cellar_docker_lane_leave(&((struct removal *)op)->pass);
+    free(op);
+}
 
 static void end_removal(struct docker_op *op, const struct cellar_error *err)
 {
@@ -53,8 +60,8 @@ static void on_removed(struct docker_op *op, const struct docker_reply *r)
         on_gone(op, r);
 }
 
-static enum cellar_code ask_removal(struct docker_op *op,
-                                    struct cellar_error *err)
+static enum cellar_code send_removal(struct docker_op *op,
+                                     struct cellar_error *err)
 {
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {
@@ -62,6 +69,22 @@ static enum cellar_code ask_removal(struct docker_op *op,
     enum cellar_code code = cellar_docker_path(
         path, err, "/containers/%s?force=1&v=1", ((struct removal *)op)->id);
     return code ? code : cellar_docker_op_send(op, &ask, on_removed, err);
+}
+
+static void go(struct docker_op *op)
+{
+    struct cellar_error err;
+    if (send_removal(op, &err))
+        end_removal(op, &err);
+}
+
+static enum cellar_code ask_removal(struct docker_op *op,
+                                    struct cellar_error *err)
+{
+    return cellar_docker_lane_enter(&op->docker->removals,
+                                    &((struct removal *)op)->pass, op, go)
+               ? send_removal(op, err)
+               : CELLAR_OK;
 }
 
 enum cellar_code cellar_docker_remove(struct cellar_engine *engine,
@@ -76,7 +99,7 @@ enum cellar_code cellar_docker_remove(struct cellar_engine *engine,
     if (!removal)
         return cellar_fail(err, CELLAR_E_NOMEM, "remove: out of memory");
     removal->op.failed = end_removal;
-    removal->op.destroy = cellar_docker_op_destroy;
+    removal->op.destroy = destroy_removal;
     removal->done = done;
     removal->user = user;
     snprintf(removal->id, sizeof(removal->id), "%s", id);

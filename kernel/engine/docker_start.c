@@ -1,6 +1,7 @@
 /* From a spec, or from a container's id, to its stream:
  *
- *     start:  image -> [pull -> image] -> create -> attach -> greeting -> run
+ *     start:  image -> [pull -> image] -> its turn
+ *                   -> create -> attach -> greeting -> run
  *     attach: inspect -> attach
  *
  * Whatever fails, one undo closes the stream and removes what was created. */
@@ -13,6 +14,7 @@
 
 struct start {
     struct docker_op op; /* first */
+    struct docker_pass pass;
     struct cellar_spec spec;
     struct cellar_docker_plan plan;
     uint8_t *greeting;
@@ -24,6 +26,7 @@ struct start {
     struct cellar_error reason; /* of the undo */
     struct cellar_stream *stream;
     struct cellar_stream_events events;
+    bool (*turn)(void *user);
     cellar_engine_started_fn *done;
     void *user;
 };
@@ -36,6 +39,7 @@ static struct start *start_of(struct docker_op *op)
 static void destroy_start(struct docker_op *op)
 {
     struct start *start = start_of(op);
+    cellar_docker_lane_leave(&start->pass);
     cellar_stream_close(start->stream);
     cellar_docker_plan_done(&start->plan);
     cellar_spec_done(&start->spec);
@@ -292,19 +296,24 @@ static void on_created(struct docker_op *op, const struct docker_reply *r)
         undo(op, &err);
 }
 
-static void create(struct start *start)
+static void create(struct docker_op *op)
 {
+    struct start *start = start_of(op);
     struct cellar_error err;
     char path[DOCKER_PATH_MAX];
     struct docker_ask ask = {.method = "POST",
                              .path = path,
                              .body = start->plan.body,
                              .deadline_ms = DOCKER_CREATE_MS};
-    if (cellar_docker_path(path, &err, "/containers/create?name=%s",
-                           start->plan.name))
-        undo(&start->op, &err);
+    enum cellar_code code = cellar_docker_path(
+        path, &err, "/containers/create?name=%s", start->plan.name);
+    if (!code && start->turn && !start->turn(start->user))
+        code = cellar_fail(&err, CELLAR_E_LOST,
+                           "the start was given up before its turn came");
+    if (code)
+        undo(op, &err);
     else
-        cellar_docker_op_next(&start->op, &ask, on_created);
+        cellar_docker_op_next(op, &ask, on_created);
 }
 
 /* --------------------------------------------------------------- image -- */
@@ -378,8 +387,9 @@ static void on_image(struct docker_op *op, const struct docker_reply *r)
     json_decref(image);
     if (code)
         undo(op, &err);
-    else
-        create(start);
+    else if (cellar_docker_lane_enter(&op->docker->starts, &start->pass, op,
+                                      create))
+        create(op);
 }
 
 static enum cellar_code ask_image(struct docker_op *op,
@@ -407,6 +417,7 @@ static enum cellar_code copy_launch(struct start *start, struct docker *docker,
     if (code)
         return code;
     start->pull = launch->pull;
+    start->turn = launch->turn;
     start->greeting_len = launch->greeting_len;
     start->greeting = malloc(launch->greeting_len + 1);
     if (!start->greeting)

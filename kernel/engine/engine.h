@@ -53,6 +53,11 @@ struct cellar_launch {
                                 that the agent never waits for it */
     size_t greeting_len;
     bool pull; /* pull a missing image */
+    /* May be NULL. Of many starts at once an engine makes a few at a time: the
+     * turn of this one has come, and deadlines may begin. False: nobody wants
+     * it any more; it ends as E_LOST, and nothing was made. Calls nothing of
+     * the engine's. */
+    bool (*turn)(void *user);
 };
 
 /* `id` and `err` live for the call; exactly one is not NULL. On success

@@ -219,11 +219,12 @@ static enum cellar_code puppet_start(struct cellar_engine *engine,
 {
     (void)engine;
     (void)err;
-    ask(&(struct call){.kind = STARTED,
-                       .started = done,
-                       .code = puppet.start_code,
-                       .user = user});
-    if (puppet.start_code != CELLAR_OK)
+    enum cellar_code code = puppet.start_code;
+    if (code == CELLAR_OK && launch->turn && !launch->turn(user))
+        code = CELLAR_E_LOST;
+    ask(&(struct call){
+        .kind = STARTED, .started = done, .code = code, .user = user});
+    if (code != CELLAR_OK)
         return CELLAR_OK;
     puppet.starts++;
     puppet.running = true;

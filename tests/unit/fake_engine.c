@@ -237,6 +237,8 @@ static enum cellar_code fake_start(struct cellar_engine *engine,
     (void)err;
     call->started = done;
     call->code = fake.start_code;
+    if (call->code == CELLAR_OK && launch->turn && !launch->turn(user))
+        call->code = CELLAR_E_LOST;
     if (call->code != CELLAR_OK)
         return CELLAR_OK;
     call->stream = stream_new(engine, events, user);
