@@ -12,6 +12,11 @@
  * failed to. */
 #define BACKUP_MS 200
 
+/* Connections of requests under way, and of them those that are kept when
+ * nothing is; further requests wait for one, within their deadlines. */
+#define CONNECTIONS_MAX  64L
+#define CONNECTIONS_IDLE 8L
+
 /* What curl tells of one of its sockets; freed when curl lets go of it. */
 struct http_socket {
     struct cellar_http *http;
@@ -390,6 +395,11 @@ static enum cellar_code open_multi(struct cellar_http *http,
     curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
     curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, set_timer);
     curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+    curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_IDLE);
+    /* An upgraded connection with TLS stays libcurl's, and would count. */
+    if (strncmp(http->base, "https", 5) != 0)
+        curl_multi_setopt(http->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
+                          CONNECTIONS_MAX);
     return CELLAR_OK;
 }
 

@@ -177,6 +177,11 @@ static bool set_request(struct cellar_http_call *call,
         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, call->body);
     }
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+    /* A kept connection may turn out to be dead, when the engine has been
+     * restarted: libcurl then asks again on another one. What must not be done
+     * twice is asked on a connection of its own. */
+    if (strcmp(request->method, "POST") == 0)
+        curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     return set_headers(call, request);
 }
 
