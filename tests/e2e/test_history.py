@@ -291,17 +291,17 @@ class Export(unittest.TestCase):
         cells = ["import os\nos.environ['MPLCONFIGDIR'] = '/tmp/mpl'\n"
                  "import matplotlib\nmatplotlib.use('Agg')\n"
                  "matplotlib.set_loglevel('error')\n"
-                 "import base64, io, matplotlib.pyplot as plt, pandas as pd",
-                 "plt.plot([1, 3, 2])\nfile = io.BytesIO()\n"
-                 "plt.savefig(file, format='png')\n"
-                 "print(base64.b64encode(file.getvalue()).decode())",
+                 "import matplotlib.pyplot as plt, pandas as pd",
+                 "plt.plot([1, 3, 2])\nplt.gcf()",
                  "pd.DataFrame({'a': range(3), 'b': list('xyz')})"]
         with session(*options) as live:
             for code in cells:
                 self.assertEqual("ok", live.exec(code)["status"])
             notebook = self.check_runs_again(live, *options)
-        picture = notebook["cells"][1]["outputs"][0]["text"]
-        self.assertTrue(picture.startswith("iVBORw0KGgo"))
+        picture, = notebook["cells"][1]["outputs"]
+        self.assertTrue(picture["data"]["image/png"].startswith("iVBORw0KGgo"))
+        table, = notebook["cells"][2]["outputs"]
+        self.assertIn("<table", "".join(table["data"]["text/html"]))
 
     def test_a_reset_is_a_remark(self):
         with session() as live:

@@ -228,7 +228,8 @@ class Processes(RunningOutTest):
             with self.subTest(bomb=name):
                 result = self.cell(code, "--timeout", "1s", timeout=30)
                 self.assertIn(result["status"],
-                              ("timeout", "exited", "error", "killed"))
+                              ("timeout", "exited", "error", "killed",
+                               "out_of_memory"))
                 self.assertLessEqual(len(host.processes_of(uid)), 64)
                 self.reset()
                 self.assertAlive()
