@@ -34,6 +34,17 @@ static void fill_record(struct cellar_session *s)
         r->lease_ms = CELLAR_UNNAMED_LEASE_MS;
 }
 
+/* Of many that start at once some wait for the others: only from here on is
+ * the time of this one measured. */
+static bool turn_has_come(void *user)
+{
+    struct cellar_session *s = user;
+    if (s->phase != CELLAR_PHASE_STARTING)
+        return false;
+    cellar_timer_set(s->deadline, CELLAR_START_MS);
+    return true;
+}
+
 static void launch(struct cellar_session *s)
 {
     struct cellar_engine *engine = cellar_supervisor_engine(s->c);
@@ -43,7 +54,8 @@ static void launch(struct cellar_session *s)
         .owner = cellar_supervisor_owner(s->c),
         .supervisor = cellar_supervisor_id(s->c, NULL),
         .uid = cellar_supervisor_pick_uid(s->uids, s->uid_count),
-        .pull = true};
+        .pull = true,
+        .turn = turn_has_come};
     s->record.uid = launch.uid;
     if (cellar_session_greet(s, true, &err) != CELLAR_OK) {
         cellar_session_fail(s, false, err.code, "%s", err.msg);
@@ -51,6 +63,7 @@ static void launch(struct cellar_session *s)
     }
     launch.greeting = cellar_buf_peek(&s->channel.out);
     launch.greeting_len = cellar_buf_len(&s->channel.out);
+    cellar_timer_unset(s->deadline);
     s->pending++;
     if (engine->ops->start(engine, &launch, &cellar_session_stream_events,
                            cellar_session_on_started, s, &err) != CELLAR_OK) {
