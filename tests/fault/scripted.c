@@ -10,8 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX 64
-#define SEEN_BYTES      65536
+#define CONNECTIONS_MAX 1024
+#define SEEN_BYTES      (256 << 10)
 
 struct scripted {
     const struct line *first;
@@ -23,6 +23,8 @@ struct scripted {
     pthread_t acceptor;
     pthread_t threads[CONNECTIONS_MAX];
     size_t count;
+    size_t open;
+    size_t peak;
     pthread_mutex_t lock;
     char seen[SEEN_BYTES]; /* request lines */
 };
@@ -102,7 +104,7 @@ static bool answer(const struct scripted *s, int fd, const struct line *line)
         (void)stopped(s, -1);
     if (line->manner == FLOOD && open)
         flood(s, fd);
-    return open && line->manner == SAY;
+    return open && (line->manner == SAY || line->manner == ONCE);
 }
 
 static const struct line *find(const struct scripted *s, const char *request)
@@ -149,17 +151,29 @@ static bool read_request(const struct scripted *s, int fd, char *head,
     return true;
 }
 
+static void count_open(struct scripted *s, int change)
+{
+    pthread_mutex_lock(&s->lock);
+    s->open += (size_t)change;
+    if (s->open > s->peak)
+        s->peak = s->open;
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void *serve(void *arg)
 {
     struct connection c = *(struct connection *)arg;
     char head[16384];
     free(arg);
     bool open = true;
-    while (open && read_request(c.engine, c.fd, head, sizeof(head))) {
+    bool once = false;
+    while (open && read_request(c.engine, c.fd, head, sizeof(head)) && !once) {
         note(c.engine, head);
         const struct line *line = find(c.engine, head);
         open = line && answer(c.engine, c.fd, line);
+        once = line && line->manner == ONCE;
     }
+    count_open(c.engine, -1);
     close(c.fd);
     return NULL;
 }
@@ -172,6 +186,7 @@ static void *accept_all(void *arg)
         if (!c)
             abort();
         *c = (struct connection){s, accept(s->listener, NULL, NULL)};
+        count_open(s, 1);
         if (pthread_create(&s->threads[s->count++], NULL, serve, c))
             abort();
     }
@@ -189,7 +204,7 @@ static void listen_at(struct scripted *s)
     s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (s->listener < 0 ||
         bind(s->listener, (struct sockaddr *)&address, sizeof(address)) ||
-        listen(s->listener, 16))
+        listen(s->listener, 1024))
         abort();
 }
 
@@ -227,10 +242,26 @@ const char *scripted_host(const struct scripted *s)
     return s->host;
 }
 
+size_t scripted_count(struct scripted *s, const char *words)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&s->lock);
+    for (const char *at = strstr(s->seen, words); at;
+         at = strstr(at + 1, words))
+        count++;
+    pthread_mutex_unlock(&s->lock);
+    return count;
+}
+
 bool scripted_saw(struct scripted *s, const char *words)
 {
+    return scripted_count(s, words) > 0;
+}
+
+size_t scripted_peak(struct scripted *s)
+{
     pthread_mutex_lock(&s->lock);
-    bool saw = strstr(s->seen, words) != NULL;
+    size_t peak = s->peak;
     pthread_mutex_unlock(&s->lock);
-    return saw;
+    return peak;
 }

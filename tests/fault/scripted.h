@@ -17,6 +17,7 @@
 
 enum manner {
     SAY,  /* the reply at once; the connection stays open */
+    ONCE, /* as SAY; but its next request is not answered: it is closed */
     CUT,  /* the reply, then close */
     DRIP, /* the reply a byte at a time */
     HANG, /* the reply, then silence for this and every later request */
@@ -44,8 +45,11 @@ struct scripted *scripted_start(const struct line *first,
 void scripted_stop(struct scripted *s);
 /* "unix:///..." */
 const char *scripted_host(const struct scripted *s);
-/* Whether a request line with `words` in it came. */
+/* Whether a request line with `words` in it came, and how many did. */
 bool scripted_saw(struct scripted *s, const char *words);
+size_t scripted_count(struct scripted *s, const char *words);
+/* The most connections that were open at one time. */
+size_t scripted_peak(struct scripted *s);
 
 /* Everything a session's start, attach and removal ask for, done well. */
 extern const struct line scripted_good[];

@@ -28,7 +28,6 @@ struct world {
     size_t len;
     char text[64];
     size_t rows;
-    char reason[256];
     struct cellar_usage usage;
 };
 
@@ -79,14 +78,6 @@ static void on_row(void *user, const struct cellar_container *container)
     struct world *w = user;
     (void)container;
     w->rows++;
-}
-
-static void on_reason(void *user, enum cellar_vital vital, const char *reason)
-{
-    struct world *w = user;
-    assert_int_equal(vital, CELLAR_VITAL_UNKNOWN);
-    w->done = true;
-    snprintf(w->reason, sizeof(w->reason), "%s", reason);
 }
 
 static void open_world(struct world *w, const struct line *lines)
@@ -479,21 +470,6 @@ static void a_removal_under_way_is_waited_for(void **state)
     close_world(&w);
 }
 
-static void a_diagnosis_says_that_the_engine_is_silent(void **state)
-{
-    (void)state;
-    struct world w;
-    const struct line lines[] = {{"/version", CUT, "", 0},
-                                 {NULL, SAY, NULL, 0}};
-    open_world(&w, lines);
-    assert_int_equal(
-        w.engine->ops->diagnose(w.engine, "abc", on_reason, &w, NULL),
-        CELLAR_OK);
-    run_until(&w, &w.done);
-    assert_non_null(strstr(w.reason, "cut the connection"));
-    close_world(&w);
-}
-
 static void on_usage(void *user, const struct cellar_usage *usage,
                      const struct cellar_error *err)
 {
@@ -573,7 +549,6 @@ int main(void)
         cmocka_unit_test(passes_over_rows_that_make_no_sense),
         cmocka_unit_test(refuses_to_attach_to_what_does_not_run),
         cmocka_unit_test(a_removal_under_way_is_waited_for),
-        cmocka_unit_test(a_diagnosis_says_that_the_engine_is_silent),
         cmocka_unit_test(a_container_elsewhere_is_measured_by_its_engine),
         cmocka_unit_test(what_does_not_run_is_not_measured),
     };
