@@ -167,9 +167,9 @@ static void *serve(void *arg)
     free(arg);
     bool open = true;
     bool once = false;
-    while (open && read_request(c.engine, c.fd, head, sizeof(head)) && !once) {
+    while (open && read_request(c.engine, c.fd, head, sizeof(head))) {
         note(c.engine, head);
-        const struct line *line = find(c.engine, head);
+        const struct line *line = once ? NULL : find(c.engine, head);
         open = line && answer(c.engine, c.fd, line);
         once = line && line->manner == ONCE;
     }
