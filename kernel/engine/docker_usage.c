@@ -26,10 +26,13 @@ static void fail_measure(struct docker_op *op, const struct cellar_error *err)
     end_measure(op, NULL, err);
 }
 
-/* A number of the engine's; 0 where there is none. */
+/* A number of the engine's; 0 where there is none. Read as reals: what has no
+ * limit has one of 2^64 - 1, too large for an integer of JSON's. */
 static uint64_t number(const json_t *reply, const char *path)
 {
-    json_int_t value = json_integer_value(cellar_json_at(reply, path));
+    double value = json_number_value(cellar_json_at(reply, path));
+    if (value >= (double)UINT64_MAX)
+        return UINT64_MAX;
     return value > 0 ? (uint64_t)value : 0;
 }
 
@@ -44,32 +47,41 @@ static uint64_t memory_of(const json_t *reply)
     return used > cache ? used - cache : 0;
 }
 
-static void on_measured(struct docker_op *op, const struct docker_reply *r)
+static enum cellar_code read_usage(const struct docker_reply *r,
+                                   struct cellar_usage *usage,
+                                   struct cellar_error *err)
 {
-    struct cellar_error err;
-    struct cellar_usage usage = {0};
-    if (r->status != 200) {
-        cellar_docker_fail_reply(
-            &err, r->status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
-            "asking what the container uses", r);
-        end_measure(op, NULL, &err);
-        return;
-    }
-    json_t *reply = cellar_json_parse(r->body, r->len, 0, NULL);
-    usage = (struct cellar_usage){
+    json_t *reply =
+        cellar_json_parse(r->body, r->len, JSON_DECODE_INT_AS_REAL, NULL);
+    bool fits = json_is_object(reply);
+    *usage = (struct cellar_usage){
         .cpu_us = number(reply, "cpu_stats.cpu_usage.total_usage") / 1000,
         .memory_bytes = memory_of(reply),
         .memory_limit_bytes = number(reply, "memory_stats.limit"),
         .pids = number(reply, "pids_stats.current"),
         .pids_limit = number(reply, "pids_stats.limit")};
     json_decref(reply);
+    if (!fits)
+        return cellar_fail(err, CELLAR_E_ENGINE,
+                           "asking what the container uses: the engine's "
+                           "answer makes no sense");
     /* One that has ended is described with nothing in it. */
-    if (usage.pids > 0) {
-        end_measure(op, &usage, NULL);
-        return;
-    }
-    cellar_fail(&err, CELLAR_E_LOST, "the container does not run");
-    end_measure(op, NULL, &err);
+    if (usage->pids == 0 && usage->memory_bytes == 0)
+        return cellar_fail(err, CELLAR_E_LOST, "the container does not run");
+    return CELLAR_OK;
+}
+
+static void on_measured(struct docker_op *op, const struct docker_reply *r)
+{
+    struct cellar_error err;
+    struct cellar_usage usage;
+    enum cellar_code code =
+        r->status == 200
+            ? read_usage(r, &usage, &err)
+            : cellar_docker_fail_reply(
+                  &err, r->status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
+                  "asking what the container uses", r);
+    end_measure(op, code ? NULL : &usage, code ? &err : NULL);
 }
 
 /* one-shot: without it the engine measures for a second or two. */

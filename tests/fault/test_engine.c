@@ -514,6 +514,38 @@ static void a_container_elsewhere_is_measured_by_its_engine(void **state)
     assert_int_equal(w.usage.pids_limit, 128);
 }
 
+static void numbers_beyond_all_bounds_are_bounded(void **state)
+{
+    (void)state;
+    struct world w;
+    measure(&w, SCRIPTED_OK
+            "{\"cpu_stats\":{\"cpu_usage\":{\"total_usage\":-7}},"
+            "\"pids_stats\":{\"current\":3,"
+            "\"limit\":18446744073709551615},"
+            "\"memory_stats\":{\"usage\":5,\"limit\":1e300,\"stats\":"
+            "{\"inactive_file\":7}}}");
+    assert_int_equal(w.err.code, CELLAR_OK);
+    assert_int_equal(w.usage.cpu_us, 0);
+    assert_int_equal(w.usage.memory_bytes, 0);
+    assert_true(w.usage.memory_limit_bytes == UINT64_MAX);
+    assert_int_equal(w.usage.pids, 3);
+    assert_true(w.usage.pids_limit == UINT64_MAX);
+}
+
+static void a_measure_that_makes_no_sense_is_an_error(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {SCRIPTED_OK "[]", SCRIPTED_OK "{",
+                                         SCRIPTED_OK,
+                                         "HTTP/1.1 500 Oops\r\n"
+                                         "\r\n"};
+    for (size_t i = 0; i < sizeof(bodies) / sizeof(*bodies); i++) {
+        struct world w;
+        measure(&w, bodies[i]);
+        assert_int_equal(w.err.code, CELLAR_E_ENGINE);
+    }
+}
+
 static void what_does_not_run_is_not_measured(void **state)
 {
     (void)state;
@@ -550,6 +582,8 @@ int main(void)
         cmocka_unit_test(refuses_to_attach_to_what_does_not_run),
         cmocka_unit_test(a_removal_under_way_is_waited_for),
         cmocka_unit_test(a_container_elsewhere_is_measured_by_its_engine),
+        cmocka_unit_test(numbers_beyond_all_bounds_are_bounded),
+        cmocka_unit_test(a_measure_that_makes_no_sense_is_an_error),
         cmocka_unit_test(what_does_not_run_is_not_measured),
     };
     return cmocka_run_group_tests(tests, open_first_loop, NULL);
