@@ -30,6 +30,15 @@ void path_of(const struct journal_fixture *f, char path[128], const char *end)
     (void)snprintf(path, 128, "%s/journal.db%s", f->dir, end);
 }
 
+uint64_t file_size(const struct journal_fixture *f)
+{
+    char path[128];
+    struct stat is = {0};
+    path_of(f, path, "");
+    assert_int_equal(stat(path, &is), 0);
+    return (uint64_t)is.st_size;
+}
+
 void open_journal(struct journal_fixture *f)
 {
     if (cellar_journal_open(f->dir, &f->journal, &f->err) != CELLAR_OK)

@@ -25,6 +25,7 @@ int journal_teardown(void **state);
 struct cellar_record record_of(const char *name, const char *container);
 /* The file's path, and the paths of those beside it: "-wal". */
 void path_of(const struct journal_fixture *f, char path[128], const char *end);
+uint64_t file_size(const struct journal_fixture *f);
 
 /* The test fails where they do. */
 void must(struct journal_fixture *f, enum cellar_code code);

@@ -159,15 +159,6 @@ static void the_end_of_a_session_ends_its_cells(void **state)
 
 /* ------------------------------------------------------------- its size -- */
 
-static uint64_t file_size(const struct journal_fixture *f)
-{
-    char path[128];
-    struct stat is = {0};
-    path_of(f, path, "");
-    assert_int_equal(stat(path, &is), 0);
-    return (uint64_t)is.st_size;
-}
-
 static void store_large(struct journal_fixture *f, uint64_t cell, size_t len,
                         unsigned salt)
 {

@@ -17,15 +17,6 @@
 
 #include "journal_fixture.h"
 
-static uint64_t file_size(const struct journal_fixture *f)
-{
-    char path[128];
-    struct stat is = {0};
-    path_of(f, path, "");
-    assert_int_equal(stat(path, &is), 0);
-    return (uint64_t)is.st_size;
-}
-
 static void a_full_disk_is_told_and_loses_nothing(void **state)
 {
     struct journal_fixture *f = *state;
