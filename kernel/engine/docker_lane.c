@@ -47,26 +47,37 @@ void cellar_docker_lane_done(struct docker_lane *lane)
     cellar_timer_close(CELLAR_TAKE(lane->turn));
 }
 
-static bool can_wait(struct docker_lane *lane, struct cellar_loop *loop)
+bool cellar_docker_lane_ready(struct docker_lane *lane,
+                              const struct docker_op *op)
 {
-    return lane->turn || cellar_timer_new(loop, let_through, lane, &lane->turn,
-                                          NULL) == CELLAR_OK;
+    return lane->turn || cellar_timer_new(op->docker->engine.loop, let_through,
+                                          lane, &lane->turn, NULL) == CELLAR_OK;
+}
+
+bool cellar_docker_lane_wait(struct docker_lane *lane, struct docker_pass *pass,
+                             struct docker_op *op,
+                             void (*go)(struct docker_op *op))
+{
+    if (!cellar_docker_lane_ready(lane, op))
+        return false;
+    *pass = (struct docker_pass){
+        .lane = lane, .op = op, .go = go, .state = DOCKER_PASS_WAITING};
+    append(lane, pass);
+    if (lane->under_way < lane->max)
+        cellar_timer_set(lane->turn, 0);
+    return true;
 }
 
 bool cellar_docker_lane_enter(struct docker_lane *lane,
                               struct docker_pass *pass, struct docker_op *op,
                               void (*go)(struct docker_op *op))
 {
-    *pass = (struct docker_pass){.lane = lane, .op = op, .go = go};
-    if ((!lane->first && lane->under_way < lane->max) ||
-        !can_wait(lane, op->docker->engine.loop)) {
-        pass->state = DOCKER_PASS_THROUGH;
-        lane->under_way++;
-        return true;
-    }
-    pass->state = DOCKER_PASS_WAITING;
-    append(lane, pass);
-    return false;
+    bool room = !lane->first && lane->under_way < lane->max;
+    if (!room && cellar_docker_lane_wait(lane, pass, op, go))
+        return false;
+    *pass = (struct docker_pass){.lane = lane, .state = DOCKER_PASS_THROUGH};
+    lane->under_way++;
+    return true;
 }
 
 void cellar_docker_lane_leave(struct docker_pass *pass)

@@ -30,6 +30,7 @@
 #define DOCKER_START_MS  60000
 #define DOCKER_USAGE_MS  2000
 #define DOCKER_REMOVE_MS 30000
+#define DOCKER_GONE_MS   500
 #define DOCKER_IMAGE_MS  (60 * 60 * 1000)
 
 /* Replies. An inspect holds the seccomp profile; a list may hold thousands of
@@ -167,6 +168,13 @@ void cellar_docker_lane_done(struct docker_lane *lane);
 bool cellar_docker_lane_enter(struct docker_lane *lane,
                               struct docker_pass *pass, struct docker_op *op,
                               void (*go)(struct docker_op *op));
+/* Whether there is memory to wait in; from then on there always is. */
+bool cellar_docker_lane_ready(struct docker_lane *lane,
+                              const struct docker_op *op);
+/* go(op) is called later, even when there is room. False: no memory. */
+bool cellar_docker_lane_wait(struct docker_lane *lane, struct docker_pass *pass,
+                             struct docker_op *op,
+                             void (*go)(struct docker_op *op));
 /* When the op ends; also of one that waits, or never entered. */
 void cellar_docker_lane_leave(struct docker_pass *pass);
 

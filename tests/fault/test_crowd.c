@@ -247,24 +247,28 @@ static void the_engine_may_be_freed_by_one_while_others_wait(void **state)
 
 /* ----------------------------------------------------------- removals -- */
 
-static void remove_crowd(struct world *w)
+/* Of as many containers, or all of the same. */
+static void remove_crowd(struct world *w, size_t containers)
 {
-    for (size_t i = 0; i < w->crowd; i++)
+    for (size_t i = 0; i < w->crowd; i++) {
+        char id[32];
+        snprintf(id, sizeof(id), "abc%zu", i % containers);
         assert_int_equal(
-            w->engine->ops->remove(w->engine, "abc", on_done, w, NULL),
-            CELLAR_OK);
+            w->engine->ops->remove(w->engine, id, on_done, w, NULL), CELLAR_OK);
+    }
 }
 
 static void many_removals_all_come_true(void **state)
 {
     (void)state;
     static struct world w;
-    open_world(&w, NULL);
-    remove_crowd(&w);
-    run_until_done(&w, w.crowd);
-    assert_int_equal(w.failed, 0);
-    assert_int_equal(scripted_count(w.scripted, "DELETE "), w.crowd);
-    close_world(&w);
+    for (size_t containers = 1; containers < 40; containers *= 3) {
+        open_world(&w, NULL);
+        remove_crowd(&w, containers);
+        run_until_done(&w, w.crowd);
+        assert_int_equal(w.failed, 0);
+        close_world(&w);
+    }
 }
 
 static void removals_wait_for_each_other(void **state)
@@ -274,11 +278,48 @@ static void removals_wait_for_each_other(void **state)
     const struct line lines[] = {{"DELETE ", HANG, "", 0},
                                  {NULL, SAY, NULL, 0}};
     open_world(&w, lines);
-    remove_crowd(&w);
+    remove_crowd(&w, w.crowd);
     size_t asked = run_until_full(&w, "DELETE ");
     assert_in_range(asked, 1, w.crowd - 1);
     close_world(&w);
     assert_int_equal(w.done, 0);
+    open_world(&w, lines);
+    remove_crowd(&w, 2);
+    assert_int_equal(run_until_full(&w, "DELETE "), 2);
+    close_world(&w);
+    assert_int_equal(w.done, 0);
+}
+
+static void a_failed_removal_is_followed_by_the_next(void **state)
+{
+    (void)state;
+    static struct world w;
+    const struct line lines[] = {
+        {"DELETE ", CUT, "HTTP/1.1 500 Oops\r\n\r\nboo", 0},
+        {NULL, SAY, NULL, 0}};
+    open_world(&w, lines);
+    remove_crowd(&w, 2);
+    run_until_done(&w, w.crowd);
+    assert_int_equal(w.failed, w.crowd);
+    close_world(&w);
+}
+
+/* Docker has been seen to say nothing to somebody who waits for it. */
+static void a_removal_by_somebody_else_is_asked_about_again(void **state)
+{
+    (void)state;
+    static struct world w;
+    const struct line lines[] = {
+        {"DELETE ", CUT, "HTTP/1.1 409 Conflict\r\n\r\n{}", 0},
+        {"/wait?condition=removed", HANG, "", 0},
+        {NULL, SAY, NULL, 0}};
+    open_world(&w, lines);
+    assert_int_equal(w.engine->ops->remove(w.engine, "abc", on_done, &w, NULL),
+                     CELLAR_OK);
+    while (scripted_count(w.scripted, "DELETE ") < 3)
+        cellar_loop_run(w.loop, 100);
+    assert_int_equal(w.done, 0);
+    close_world(&w);
 }
 
 /* -------------------------------------------------------- connections -- */
@@ -391,6 +432,8 @@ int main(void)
         cmocka_unit_test(the_engine_may_be_freed_by_one_while_others_wait),
         cmocka_unit_test(many_removals_all_come_true),
         cmocka_unit_test(removals_wait_for_each_other),
+        cmocka_unit_test(a_failed_removal_is_followed_by_the_next),
+        cmocka_unit_test(a_removal_by_somebody_else_is_asked_about_again),
         cmocka_unit_test(many_requests_share_few_connections),
         cmocka_unit_test(
             requests_that_wait_are_answered_or_meet_their_deadline),
