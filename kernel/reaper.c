@@ -17,6 +17,9 @@
  * busy with them alone. */
 #define AT_ONCE 8
 
+/* After this no more removals begin: what is left then is the next one's. */
+#define PATIENCE_MS 2000
+
 /* ------------------------------------------------------ who is alive ---- */
 
 static void alive_path(char *path, size_t size, const char *state_dir,
@@ -132,12 +135,27 @@ struct cellar_reaper {
     struct cellar *c;
     char own[CELLAR_NAME_BYTES_MAX + 1]; /* a name that its user holds */
     struct leaving *left;                /* not looked at yet */
+    struct cellar_timer *patience;
     size_t under_way;
     bool running;
     cellar_engine_done_fn *done;
     void *user;
     struct cellar_error err; /* the last failure */
 };
+
+static void forget_left(struct cellar_reaper *reaper)
+{
+    while (reaper->left) {
+        struct leaving *leaving = reaper->left;
+        reaper->left = leaving->next;
+        free(leaving);
+    }
+}
+
+static void lose_patience(void *user)
+{
+    forget_left(user);
+}
 
 enum cellar_code cellar_reaper_new(struct cellar *c, const char *own,
                                    struct cellar_reaper **out,
@@ -148,17 +166,23 @@ enum cellar_code cellar_reaper_new(struct cellar *c, const char *own,
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     reaper->c = c;
     (void)snprintf(reaper->own, sizeof reaper->own, "%s", own ? own : "");
+    enum cellar_code code =
+        cellar_timer_new(cellar_supervisor_loop(c), lose_patience, reaper,
+                         &reaper->patience, err);
+    if (code != CELLAR_OK) {
+        free(reaper);
+        return code;
+    }
     *out = reaper;
     return CELLAR_OK;
 }
 
 void cellar_reaper_free(struct cellar_reaper *reaper)
 {
-    while (reaper && reaper->left) {
-        struct leaving *leaving = reaper->left;
-        reaper->left = leaving->next;
-        free(leaving);
-    }
+    if (!reaper)
+        return;
+    forget_left(reaper);
+    cellar_timer_close(reaper->patience);
     free(reaper);
 }
 
@@ -306,7 +330,7 @@ static void go_on(struct cellar_reaper *reaper)
     if (reaper->under_way > 0)
         return;
     struct cellar_reaper told = *reaper;
-    free(reaper);
+    cellar_reaper_free(reaper);
     told.done(told.user, told.err.code ? &told.err : NULL);
 }
 
@@ -316,5 +340,6 @@ void cellar_reaper_run(struct cellar_reaper *reaper,
     reaper->done = done;
     reaper->user = user;
     cellar_alive_sweep(cellar_supervisor_state_dir(reaper->c));
+    cellar_timer_set(reaper->patience, PATIENCE_MS);
     go_on(reaper);
 }

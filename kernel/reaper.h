@@ -49,8 +49,10 @@ enum cellar_code cellar_reaper_new(struct cellar *c, const char *own,
 /* Returns whether `container` is a leaving, which will be removed. */
 bool cellar_reaper_look(struct cellar_reaper *reaper,
                         const struct cellar_container *container);
-/* Diagnoses and removes them, a few at a time; `done` is called once, from the
- * loop, with the last failure or NULL; the reaper is then gone. */
+/* Diagnoses and removes them, a few at a time, and for some seconds at most:
+ * what is left by then is left to the next. `done` is called once, with the
+ * last failure or NULL; the reaper is then gone. With nothing to remove it is
+ * called at once. */
 void cellar_reaper_run(struct cellar_reaper *reaper,
                        cellar_engine_done_fn *done, void *user);
 /* Without running. NULL is fine. */

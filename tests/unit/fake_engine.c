@@ -272,9 +272,11 @@ static enum cellar_code fake_remove(struct cellar_engine *engine,
 {
     (void)id;
     (void)err;
+    struct fake_call *call = call_new(engine, user);
     fake.removes++;
     fake.agent.removed = true;
-    call_new(engine, user)->done = done;
+    call->done = done;
+    call->code = fake.remove_code;
     return CELLAR_OK;
 }
 

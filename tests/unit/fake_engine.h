@@ -37,7 +37,8 @@ struct fake {
     int attaches;
     uint64_t answer_ms; /* how late the engine answers */
     int removes;
-    enum cellar_vital vital; /* diagnose's answer; 0: gone */
+    enum cellar_code remove_code; /* removing fails so */
+    enum cellar_vital vital;      /* diagnose's answer; 0: gone */
     const char *reason;
     const char *supervisor; /* who started the listed one; NULL: nobody */
 };
