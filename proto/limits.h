@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* The wire's version; a peer of another one is refused in the handshake. */
-#define CELLAR_WIRE_VERSION 1
+#define CELLAR_WIRE_VERSION 2
 
 /* A session key, and the nonce each side adds to an epoch. */
 #define CELLAR_KEY_BYTES   32
@@ -50,6 +50,16 @@
 /* MIME types in one bundle; the data of all its parts together is bounded by
  * CELLAR_RESULT_MAX. */
 #define CELLAR_MIME_MAX 16u
+
+/* The name of a checkpoint; how many of them a session may have, each of which
+ * is a process and a copy of page tables; and the automatic ones beside them:
+ * the last, and the one before in case the last does not wake. */
+#define CELLAR_CHECKPOINT_TAG_MAX 63u
+#define CELLAR_CHECKPOINTS_MAX    16u
+#define CELLAR_COPIES_MAX         (CELLAR_CHECKPOINTS_MAX + 2u)
+
+/* Why a checkpoint was not taken, in a line. */
+#define CELLAR_WHY_MAX 256u
 
 /* A duration in milliseconds (139 years): added to a clock's reading it can't
  * overflow 64 bits, not even in nanoseconds. */

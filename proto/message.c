@@ -9,8 +9,9 @@ enum kind {
     FLAG,   /* bool; a boolean */
     NONCE,  /* uint8_t[CELLAR_NONCE_BYTES]; bin */
     BYTES,  /* struct cellar_bytes; bin of min..max bytes */
-    PARTS   /* size_t at `at`, the parts at `more`; array of [type, data],
+    PARTS,  /* size_t at `at`, the parts at `more`; array of [type, data],
              * min..max of them */
+    KEPT    /* the same, of [tag, after, age_ms] */
 };
 
 struct field {
@@ -56,6 +57,10 @@ static const struct field hello_fields[] = {
     U64(hello.nproc, 0, UINT64_MAX),
     U64(hello.nofile, 0, UINT64_MAX),
     U64(hello.fsize, 0, UINT64_MAX),
+    U64(hello.policy, 0, CELLAR_CHECKPOINT_AUTO),
+};
+static const struct field tag_fields[] = {
+    BIN(tag.tag, 1, CELLAR_CHECKPOINT_TAG_MAX),
 };
 static const struct field run_fields[] = {
     BIN(run.code, 0, CELLAR_CODE_MAX),
@@ -101,10 +106,25 @@ static const struct field done_fields[] = {
     U64(done.wall_us, 0, UINT64_MAX),
     U64(done.cpu_us, 0, UINT64_MAX),
     U64(done.peak_memory_bytes, 0, UINT64_MAX),
+    U64(done.checkpoint, 0, CELLAR_TAKEN_NO),
+    BIN(done.checkpoint_why, 0, CELLAR_WHY_MAX),
 };
 static const struct field fault_fields[] = {
     U64(fault.code, CELLAR_FAULT_NO_PYTHON, CELLAR_FAULT_INTERNAL),
     BIN(fault.text, 0, CELLAR_MESSAGE_MAX),
+};
+static const struct field reply_fields[] = {
+    U64(reply.request, 0, CELLAR_MSG_LIST), {.kind = FLAG, .at = AT(reply.ok)},
+    BIN(reply.text, 0, CELLAR_WHY_MAX),     U64(reply.after, 0, UINT64_MAX),
+    U64(reply.took_us, 0, UINT64_MAX),
+};
+static const struct field copies_fields[] = {
+    U64(copies.held_bytes, 0, UINT64_MAX),
+    {.kind = KEPT,
+     .at = AT(copies.count),
+     .more = AT(copies.kept),
+     .min = 0,
+     .max = CELLAR_COPIES_MAX},
 };
 
 #define WITH(fields) fields, sizeof(fields) / sizeof((fields)[0])
@@ -117,6 +137,10 @@ static const struct layout layouts[] = {
     {CELLAR_MSG_RESET,     ZERO,     ANY,      NULL, 0},
     {CELLAR_MSG_PING,      ZERO,     ANY,      NULL, 0},
     {CELLAR_MSG_STOP,      ZERO,     ANY,      NULL, 0},
+    {CELLAR_MSG_CHECKPOINT, ZERO,    ANY,      WITH(tag_fields)},
+    {CELLAR_MSG_RESTORE,   ZERO,     ANY,      WITH(tag_fields)},
+    {CELLAR_MSG_DROP,      ZERO,     ANY,      WITH(tag_fields)},
+    {CELLAR_MSG_LIST,      ZERO,     ANY,      NULL, 0},
     {CELLAR_MSG_WELCOME,   ZERO,     ZERO,     WITH(welcome_fields)},
     {CELLAR_MSG_READY,     ZERO,     POSITIVE, WITH(ready_fields)},
     {CELLAR_MSG_OUTPUT,    ANY,      POSITIVE, WITH(output_fields)},
@@ -124,6 +148,8 @@ static const struct layout layouts[] = {
     {CELLAR_MSG_DONE,      POSITIVE, POSITIVE, WITH(done_fields)},
     {CELLAR_MSG_FAULT,     ZERO,     POSITIVE, WITH(fault_fields)},
     {CELLAR_MSG_PONG,      ZERO,     ZERO,     NULL, 0},
+    {CELLAR_MSG_REPLY,     ZERO,     POSITIVE, WITH(reply_fields)},
+    {CELLAR_MSG_COPIES,    ZERO,     POSITIVE, WITH(copies_fields)},
 };
 /* clang-format on */
 
@@ -155,6 +181,14 @@ static enum cellar_code check_range(uint64_t n, uint64_t min, uint64_t max)
     if (n > max)
         return CELLAR_E_LIMIT;
     return n < min ? CELLAR_E_PROTO : CELLAR_OK;
+}
+
+static enum cellar_code check_kept(const struct cellar_kept *kept, size_t count)
+{
+    enum cellar_code code = CELLAR_OK;
+    for (size_t i = 0; i < count && code == CELLAR_OK; i++)
+        code = check_range(kept[i].tag.len, 0, CELLAR_CHECKPOINT_TAG_MAX);
+    return code;
 }
 
 /* One bound for the data of a bundle as a whole: sixteen parts of the largest
@@ -191,6 +225,10 @@ static enum cellar_code check_field(const struct field *field,
         code = check_range(*count, field->min, field->max);
         return code != CELLAR_OK ? code
                                  : check_parts(at(msg, field->more), *count);
+    case KEPT:
+        code = check_range(*count, field->min, field->max);
+        return code != CELLAR_OK ? code
+                                 : check_kept(at(msg, field->more), *count);
     case FLAG:
     case NONCE:
         break;
@@ -230,6 +268,8 @@ static bool coherent(uint64_t cell, const struct cellar_msg_done *done)
         0;
     return restored == (done->restored_from > 0) &&
            done->restored_from < cell &&
+           (done->checkpoint == CELLAR_TAKEN_NO) ==
+               (done->checkpoint_why.len > 0) &&
            (done->parts == 0 || done->status == CELLAR_STATUS_OK) &&
            done->has_error == (done->status == CELLAR_STATUS_ERROR) &&
            (done->has_error || !error_text) && code_fits(done) &&
@@ -247,6 +287,9 @@ static enum cellar_code check(const struct layout *layout,
             return code;
     }
     if (msg->type == CELLAR_MSG_DONE && !coherent(msg->cell, &msg->u.done))
+        return CELLAR_E_PROTO;
+    if (msg->type == CELLAR_MSG_REPLY &&
+        msg->u.reply.ok == (msg->u.reply.text.len > 0))
         return CELLAR_E_PROTO;
     return CELLAR_OK;
 }
@@ -277,6 +320,18 @@ static void pack_parts(msgpack_packer *pk, const struct cellar_mime_part *parts,
     }
 }
 
+static void pack_kept(msgpack_packer *pk, const struct cellar_kept *kept,
+                      size_t count)
+{
+    msgpack_pack_array(pk, count);
+    for (size_t i = 0; i < count; i++) {
+        msgpack_pack_array(pk, 3);
+        msgpack_pack_bin_with_body(pk, kept[i].tag.data, kept[i].tag.len);
+        msgpack_pack_uint64(pk, kept[i].after);
+        msgpack_pack_uint64(pk, kept[i].age_ms);
+    }
+}
+
 static void pack_field(msgpack_packer *pk, const struct field *field,
                        const struct cellar_message *msg)
 {
@@ -299,6 +354,9 @@ static void pack_field(msgpack_packer *pk, const struct field *field,
         break;
     case PARTS:
         pack_parts(pk, at(msg, field->more), *count);
+        break;
+    case KEPT:
+        pack_kept(pk, at(msg, field->more), *count);
         break;
     }
 }
@@ -383,6 +441,27 @@ static bool read_parts(const msgpack_object *from, size_t *count,
     return true;
 }
 
+static bool read_one_kept(const msgpack_object *from, struct cellar_kept *to)
+{
+    return from->type == MSGPACK_OBJECT_ARRAY && from->via.array.size == 3 &&
+           read_bytes(&from->via.array.ptr[0], &to->tag) &&
+           read_number(&from->via.array.ptr[1], &to->after) &&
+           read_number(&from->via.array.ptr[2], &to->age_ms);
+}
+
+static bool read_kept(const msgpack_object *from, size_t *count,
+                      struct cellar_kept *kept)
+{
+    if (from->type != MSGPACK_OBJECT_ARRAY ||
+        from->via.array.size > CELLAR_COPIES_MAX)
+        return false;
+    *count = from->via.array.size;
+    for (size_t i = 0; i < *count; i++)
+        if (!read_one_kept(&from->via.array.ptr[i], &kept[i]))
+            return false;
+    return true;
+}
+
 static bool read_field(const msgpack_object *from, const struct field *field,
                        struct cellar_message *msg)
 {
@@ -398,6 +477,8 @@ static bool read_field(const msgpack_object *from, const struct field *field,
         return read_bytes(from, to);
     case PARTS:
         return read_parts(from, to, room(msg, field->more));
+    case KEPT:
+        return read_kept(from, to, room(msg, field->more));
     }
     return false;
 }

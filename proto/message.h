@@ -7,9 +7,8 @@
  * ... through all epochs of a session; 0 for what need not be delivered
  * (WELCOME, PONG). An agent repeats what was not acknowledged.
  *
- * `cell` is 0 in HELLO, RESET, PING, STOP, WELCOME, READY, FAULT and PONG, a
- * cell's number in RUN, INTERRUPT, DISPLAY and DONE; OUTPUT of nobody's cell
- * (a thread that outlived it) has 0.
+ * `cell` is a cell's number in RUN, INTERRUPT, DISPLAY and DONE, and 0 in all
+ * others; OUTPUT of nobody's cell (a thread that outlived it) has 0 too.
  *
  * Packing and unpacking check the same: number and kind of the fields, every
  * length and range, and that the fields of a DONE tell one story; so nothing
@@ -37,13 +36,19 @@
     X(RESET, 4, "reset")                                                       \
     X(PING, 5, "ping")                                                         \
     X(STOP, 6, "stop")                                                         \
+    X(CHECKPOINT, 7, "checkpoint")                                             \
+    X(RESTORE, 8, "restore")                                                   \
+    X(DROP, 9, "drop")                                                         \
+    X(LIST, 10, "list")                                                        \
     X(WELCOME, 17, "welcome")                                                  \
     X(READY, 18, "ready")                                                      \
     X(OUTPUT, 19, "output")                                                    \
     X(DISPLAY, 20, "display")                                                  \
     X(DONE, 21, "done")                                                        \
     X(FAULT, 22, "fault")                                                      \
-    X(PONG, 23, "pong")
+    X(PONG, 23, "pong")                                                        \
+    X(REPLY, 24, "reply")                                                      \
+    X(COPIES, 25, "copies")
 
 enum cellar_message_type {
 #define CELLAR_MESSAGE_ENUM(name, number, text) CELLAR_MSG_##name = (number),
@@ -94,12 +99,19 @@ struct cellar_msg_hello {
     uint64_t nproc;    /* rlimits of the worker; 0: as the container has it */
     uint64_t nofile;
     uint64_t fsize;
+    uint64_t policy; /* enum cellar_checkpoint_policy, of checkpoints */
 };
 
 struct cellar_msg_run {
     struct cellar_bytes code; /* UTF-8, up to CELLAR_CODE_MAX */
     uint64_t timeout_ms;      /* 0: none */
     uint64_t output_max;      /* bytes of stdout + stderr that are sent */
+};
+
+/* CHECKPOINT takes one by this name, in the place of an older one; RESTORE goes
+ * back to it, DROP forgets it. */
+struct cellar_msg_tag {
+    struct cellar_bytes tag; /* 1..CELLAR_CHECKPOINT_TAG_MAX bytes */
 };
 
 struct cellar_msg_welcome {
@@ -149,11 +161,37 @@ struct cellar_msg_done {
     uint64_t wall_us;
     uint64_t cpu_us;
     uint64_t peak_memory_bytes;
+    uint64_t checkpoint; /* enum cellar_taken: the automatic one after it */
+    struct cellar_bytes checkpoint_why; /* iff NOT_TAKEN */
 };
 
 struct cellar_msg_fault {
     uint64_t code; /* enum cellar_fault */
     struct cellar_bytes text;
+};
+
+/* What came of a CHECKPOINT, RESTORE or DROP; and, unasked for, of an automatic
+ * checkpoint that DONE had promised and that failed: request 0. */
+struct cellar_msg_reply {
+    uint64_t request; /* enum cellar_message_type */
+    bool ok;
+    struct cellar_bytes text; /* why not; iff not ok */
+    uint64_t after;           /* the cell after which the globals stood */
+    uint64_t took_us;
+};
+
+/* One checkpoint that is kept. */
+struct cellar_kept {
+    struct cellar_bytes tag; /* empty: an automatic one */
+    uint64_t after;          /* the cell after which it was taken */
+    uint64_t age_ms;
+};
+
+/* Answers LIST. */
+struct cellar_msg_copies {
+    uint64_t held_bytes; /* memory that would be free without them */
+    size_t count;
+    struct cellar_kept kept[CELLAR_COPIES_MAX]; /* oldest first */
 };
 
 struct cellar_message {
@@ -169,6 +207,9 @@ struct cellar_message {
         struct cellar_msg_display display;
         struct cellar_msg_done done;
         struct cellar_msg_fault fault;
+        struct cellar_msg_tag tag; /* CHECKPOINT, RESTORE, DROP */
+        struct cellar_msg_reply reply;
+        struct cellar_msg_copies copies;
     } u;
 };
 

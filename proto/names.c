@@ -20,6 +20,9 @@
 #define LIMIT_NAME(name, number, word)                                         \
     case CELLAR_LIMIT_##name:                                                  \
         return word;
+#define CHECKPOINT_NAME(name, number, word)                                    \
+    case CELLAR_CHECKPOINT_##name:                                             \
+        return word;
 #define MESSAGE_NAME(name, number, word)                                       \
     case CELLAR_MSG_##name:                                                    \
         return word;
@@ -60,6 +63,14 @@ const char *cellar_limit_name(enum cellar_limit limit)
 {
     switch (limit) {
         CELLAR_LIMIT_MAP(LIMIT_NAME)
+    }
+    return NULL;
+}
+
+const char *cellar_checkpoint_name(enum cellar_checkpoint_policy policy)
+{
+    switch (policy) {
+        CELLAR_CHECKPOINT_MAP(CHECKPOINT_NAME)
     }
     return NULL;
 }

@@ -38,6 +38,19 @@ extern "C" {
     X(OUTPUT, 3, "output")                                                     \
     X(LIFETIME, 4, "lifetime")
 
+/* When checkpoints are taken: never, when asked for, after every cell too. */
+#define CELLAR_CHECKPOINT_MAP(X)                                               \
+    X(OFF, 0, "off")                                                           \
+    X(MANUAL, 1, "manual")                                                     \
+    X(AUTO, 2, "auto")
+
+/* The automatic checkpoint after a cell: there was none to take, because of the
+ * policy or because the worker died; it is taken; it could not be. */
+#define CELLAR_TAKEN_MAP(X)                                                    \
+    X(NONE, 0, "none")                                                         \
+    X(YES, 1, "taken")                                                         \
+    X(NO, 2, "not_taken")
+
 enum cellar_status {
 #define CELLAR_STATUS_ENUM(name, number, word) CELLAR_STATUS_##name = (number),
     CELLAR_STATUS_MAP(CELLAR_STATUS_ENUM)
@@ -48,6 +61,19 @@ enum cellar_state {
 #define CELLAR_STATE_ENUM(name, number, word) CELLAR_STATE_##name = (number),
     CELLAR_STATE_MAP(CELLAR_STATE_ENUM)
 #undef CELLAR_STATE_ENUM
+};
+
+enum cellar_checkpoint_policy {
+#define CELLAR_CHECKPOINT_ENUM(name, number, word)                             \
+    CELLAR_CHECKPOINT_##name = (number),
+    CELLAR_CHECKPOINT_MAP(CELLAR_CHECKPOINT_ENUM)
+#undef CELLAR_CHECKPOINT_ENUM
+};
+
+enum cellar_taken {
+#define CELLAR_TAKEN_ENUM(name, number, word) CELLAR_TAKEN_##name = (number),
+    CELLAR_TAKEN_MAP(CELLAR_TAKEN_ENUM)
+#undef CELLAR_TAKEN_ENUM
 };
 
 enum cellar_limit {
@@ -61,6 +87,8 @@ enum cellar_limit {
 CELLAR_API const char *cellar_status_name(enum cellar_status status);
 CELLAR_API const char *cellar_state_name(enum cellar_state state);
 CELLAR_API const char *cellar_limit_name(enum cellar_limit limit);
+CELLAR_API const char *
+cellar_checkpoint_name(enum cellar_checkpoint_policy policy);
 
 #ifdef __cplusplus
 }
