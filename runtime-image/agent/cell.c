@@ -117,10 +117,10 @@ uint64_t cellar_cell_due(const struct cellar_cell *cell)
  */
 
 static void verdict(struct cellar_msg_done *done, enum cellar_status status,
-                    enum cellar_state state, uint64_t code)
+                    uint64_t code)
 {
     done->status = status;
-    done->state = state;
+    done->state = CELLAR_STATE_KEPT;
     done->code = code;
     done->limit = CELLAR_LIMIT_NONE;
     if (status == CELLAR_STATUS_TIMEOUT)
@@ -159,7 +159,7 @@ void cellar_cell_end(struct cellar_cell *cell, uint64_t now,
     cell->phase = CELLAR_CELL_DRAINING;
     cell->ended = now;
     /* As the system gives exit statuses on: the low eight bits. */
-    verdict(done, status, CELLAR_STATE_KEPT,
+    verdict(done, status,
             status == CELLAR_STATUS_EXITED ? exit_status & 0xff : 0);
 }
 
@@ -168,31 +168,31 @@ void cellar_cell_end_by_death(struct cellar_cell *cell, uint64_t now,
                               struct cellar_msg_done *done)
 {
     int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    cell->phase = CELLAR_CELL_HELD;
     cell->ended = now;
     if (cell->timed_out)
-        verdict(done, CELLAR_STATUS_TIMEOUT, CELLAR_STATE_FRESH, 0);
+        verdict(done, CELLAR_STATUS_TIMEOUT, 0);
     else if (cell->interrupted && signal == SIGINT)
-        verdict(done, CELLAR_STATUS_INTERRUPTED, CELLAR_STATE_FRESH, 0);
+        verdict(done, CELLAR_STATUS_INTERRUPTED, 0);
     else if (signal == SIGKILL && oom)
-        verdict(done, CELLAR_STATUS_OUT_OF_MEMORY, CELLAR_STATE_FRESH, 0);
+        verdict(done, CELLAR_STATUS_OUT_OF_MEMORY, 0);
     else if (signal > 0)
-        verdict(done, CELLAR_STATUS_KILLED, CELLAR_STATE_FRESH,
-                (uint64_t)signal);
+        verdict(done, CELLAR_STATUS_KILLED, (uint64_t)signal);
     else
-        verdict(done, CELLAR_STATUS_EXITED, CELLAR_STATE_FRESH,
-                (uint64_t)WEXITSTATUS(status));
+        verdict(done, CELLAR_STATUS_EXITED, (uint64_t)WEXITSTATUS(status));
 }
 
 void cellar_cell_end_by_kill(struct cellar_cell *cell, uint64_t now,
                              struct cellar_msg_done *done)
 {
+    cell->phase = CELLAR_CELL_HELD;
     cell->ended = now;
     if (cell->timed_out)
-        verdict(done, CELLAR_STATUS_TIMEOUT, CELLAR_STATE_FRESH, 0);
+        verdict(done, CELLAR_STATUS_TIMEOUT, 0);
     else if (cell->interrupted)
-        verdict(done, CELLAR_STATUS_INTERRUPTED, CELLAR_STATE_FRESH, 0);
+        verdict(done, CELLAR_STATUS_INTERRUPTED, 0);
     else
-        verdict(done, CELLAR_STATUS_KILLED, CELLAR_STATE_FRESH, SIGKILL);
+        verdict(done, CELLAR_STATUS_KILLED, SIGKILL);
 }
 
 uint64_t cellar_cell_wall(const struct cellar_cell *cell)

@@ -7,11 +7,13 @@
  *     cellar_cell_start()        its code went to the worker: RUNNING
  *     cellar_cell_interrupt(), cellar_cell_tick()   say what to do to it
  *     cellar_cell_end()          the worker said END: DRAINING
- *     cellar_cell_end_by_death() the worker died
- *     cellar_cell_end_by_kill()  the agent takes the worker's life
+ *     cellar_cell_end_by_death() the worker died: HELD
+ *     cellar_cell_end_by_kill()  the agent takes the worker's life: HELD
  *     cellar_cell_clear()        DONE is out: NONE
  *
- * Each of the three ends fills status, code, limit and state of `done`.
+ * Each of the three ends fills status, code and limit of `done`, and KEPT as
+ * its state: what became of the globals of a dead worker is not the cell's to
+ * say.
  */
 #ifndef CELLAR_AGENT_CELL_H
 #define CELLAR_AGENT_CELL_H
@@ -27,7 +29,9 @@ enum cellar_cell_phase {
     CELLAR_CELL_NONE,
     CELLAR_CELL_WAITING,
     CELLAR_CELL_RUNNING,
-    CELLAR_CELL_DRAINING /* ended; its last output still is in the pipes */
+    CELLAR_CELL_DRAINING, /* ended; its last output still is in the pipes */
+    CELLAR_CELL_HELD      /* ended with its worker; what became of the globals
+                             is not known yet */
 };
 
 /* What shall be done. */
@@ -87,8 +91,7 @@ void cellar_cell_end_by_death(struct cellar_cell *cell, uint64_t now,
                               struct cellar_msg_done *done);
 
 /* SIGKILL by the agent: for timeout or interrupt, else because of a reset or
- * a worker that broke the rules. A cell that waits has lost nothing of its
- * own, but the globals it would have seen are gone all the same. */
+ * a worker that broke the rules. Also of a cell that waits. */
 void cellar_cell_end_by_kill(struct cellar_cell *cell, uint64_t now,
                              struct cellar_msg_done *done);
 

@@ -65,6 +65,28 @@ static void on_reset(struct cellar_agent *agent, struct cellar_message *msg)
     cellar_agent_reset(agent);
 }
 
+static void on_checkpoint(struct cellar_agent *agent,
+                          struct cellar_message *msg)
+{
+    cellar_agent_checkpoint(agent, msg->u.tag.tag);
+}
+
+static void on_restore(struct cellar_agent *agent, struct cellar_message *msg)
+{
+    cellar_agent_restore(agent, msg->u.tag.tag);
+}
+
+static void on_drop(struct cellar_agent *agent, struct cellar_message *msg)
+{
+    cellar_agent_drop(agent, msg->u.tag.tag);
+}
+
+static void on_list(struct cellar_agent *agent, struct cellar_message *msg)
+{
+    (void)msg;
+    cellar_agent_list(agent);
+}
+
 static void on_ping(struct cellar_agent *agent, struct cellar_message *msg)
 {
     (void)msg;
@@ -84,9 +106,16 @@ static const struct {
     enum cellar_message_type type;
     void (*take)(struct cellar_agent *agent, struct cellar_message *msg);
 } handlers[] = {
-    {CELLAR_MSG_HELLO, on_hello},         {CELLAR_MSG_RUN, on_run},
-    {CELLAR_MSG_INTERRUPT, on_interrupt}, {CELLAR_MSG_RESET, on_reset},
-    {CELLAR_MSG_PING, on_ping},           {CELLAR_MSG_STOP, on_stop},
+    {CELLAR_MSG_HELLO, on_hello},
+    {CELLAR_MSG_RUN, on_run},
+    {CELLAR_MSG_INTERRUPT, on_interrupt},
+    {CELLAR_MSG_RESET, on_reset},
+    {CELLAR_MSG_PING, on_ping},
+    {CELLAR_MSG_STOP, on_stop},
+    {CELLAR_MSG_CHECKPOINT, on_checkpoint},
+    {CELLAR_MSG_RESTORE, on_restore},
+    {CELLAR_MSG_DROP, on_drop},
+    {CELLAR_MSG_LIST, on_list},
 };
 
 void cellar_agent_take(void *user, struct cellar_message *msg)

@@ -17,11 +17,14 @@ struct rule {
 static const struct rule rules[] = {
     {CELLAR_RECORD_SANDBOX, CELLAR_RECORDS_LAUNCHING, 2, 2},
     {CELLAR_RECORD_READY, CELLAR_RECORDS_BOOTING, 1, CELLAR_PYTHON_MAX},
+    {CELLAR_RECORD_AWAKE, CELLAR_RECORDS_WAKING, CELLAR_RECORD_AWAKE_BYTES,
+     CELLAR_RECORD_AWAKE_BYTES},
     {CELLAR_RECORD_MIME, CELLAR_RECORDS_RUNNING, 2,
      CELLAR_NAME_MAX + 1 + CELLAR_RESULT_MAX},
     {CELLAR_RECORD_NAME, CELLAR_RECORDS_RUNNING, 0, CELLAR_NAME_MAX},
     {CELLAR_RECORD_TEXT, CELLAR_RECORDS_RUNNING, 0, CELLAR_MESSAGE_MAX},
     {CELLAR_RECORD_TRACE, CELLAR_RECORDS_RUNNING, 0, CELLAR_TRACEBACK_MAX},
+    {CELLAR_RECORD_UNFIT, CELLAR_RECORDS_RUNNING, 1, CELLAR_WHY_MAX},
     {CELLAR_RECORD_END, CELLAR_RECORDS_RUNNING, CELLAR_RECORD_END_BYTES,
      CELLAR_RECORD_END_BYTES},
 };
@@ -41,7 +44,7 @@ void cellar_records_await(struct cellar_records *records,
                           enum cellar_records_phase phase)
 {
     cellar_buf_consume(&records->in, records->seen);
-    if (phase == CELLAR_RECORDS_LAUNCHING) {
+    if (phase == CELLAR_RECORDS_LAUNCHING || phase == CELLAR_RECORDS_WAKING) {
         cellar_buf_consume(&records->in, cellar_buf_len(&records->in));
         records->broken = false;
     }
@@ -153,6 +156,10 @@ static enum cellar_code take(struct cellar_records *records,
     case CELLAR_RECORD_READY:
         records->phase = CELLAR_RECORDS_IDLE;
         return take_ready(said, body, span.len);
+    case CELLAR_RECORD_AWAKE:
+        records->phase = CELLAR_RECORDS_IDLE;
+        said->ping = number(body, span.len);
+        return CELLAR_OK;
     case CELLAR_RECORD_END:
         records->phase = CELLAR_RECORDS_IDLE;
         return take_end(said, body);
@@ -168,7 +175,13 @@ static enum cellar_code take(struct cellar_records *records,
     case CELLAR_RECORD_TRACE:
         code = take_text(records, 2, span);
         break;
+    case CELLAR_RECORD_UNFIT:
+        code = take_text(records, 3, span);
+        break;
     case CELLAR_RECORD_CODE:
+    case CELLAR_RECORD_FREEZE:
+    case CELLAR_RECORD_FROZEN:
+    case CELLAR_RECORD_WAKE:
         return CELLAR_E_PROTO;
     }
     return code == CELLAR_OK ? CELLAR_E_AGAIN : code;
@@ -221,13 +234,13 @@ void cellar_records_answer(const struct cellar_records *records,
                            struct cellar_msg_done *done)
 {
     struct cellar_bytes *texts[] = {&done->error_name, &done->error_message,
-                                    &done->traceback};
+                                    &done->traceback, &done->checkpoint_why};
     for (size_t i = 0; i < records->parts; i++) {
         done->result[i].type = bytes_of(records, records->types[i]);
         done->result[i].data = bytes_of(records, records->bodies[i]);
     }
     done->parts = records->parts;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         if (records->has[i])
             *texts[i] = bytes_of(records, records->texts[i]);
 }

@@ -4,8 +4,9 @@
  * length is checked before a byte of the body is kept, and what breaks a rule
  * ends the stream for good. Pure: bytes in, values out.
  *
- *     cellar_records_init(), then of each worker: SANDBOX, READY, and for
- *     each cell any of MIME, NAME, TEXT, TRACE, then END.
+ *     cellar_records_init(), then of each worker: SANDBOX, READY (of a woken
+ *     copy: AWAKE), and for each cell any of MIME, NAME, TEXT, TRACE, UNFIT,
+ *     then END.
  *
  * The parts of an answer stay in the buffer until the END was dealt with:
  * nothing is copied on the way into DONE.
@@ -27,12 +28,13 @@
 /* A whole answer: all parts at their maxima, with types and headers. */
 #define CELLAR_ANSWER_MAX                                                      \
     (CELLAR_RESULT_MAX + CELLAR_NAME_MAX + CELLAR_MESSAGE_MAX +                \
-     CELLAR_TRACEBACK_MAX + (CELLAR_MIME_MAX + 4u) * 512u)
+     CELLAR_TRACEBACK_MAX + (CELLAR_MIME_MAX + 5u) * 512u)
 
 /* What a worker is waited for: decides which records may come. */
 enum cellar_records_phase {
     CELLAR_RECORDS_LAUNCHING, /* SANDBOX must come */
     CELLAR_RECORDS_BOOTING,   /* READY must come */
+    CELLAR_RECORDS_WAKING,    /* AWAKE must come */
     CELLAR_RECORDS_IDLE,      /* nothing may come */
     CELLAR_RECORDS_RUNNING    /* an answer */
 };
@@ -52,16 +54,17 @@ struct cellar_records {
     size_t data; /* bytes of all parts' data */
     struct cellar_span types[CELLAR_MIME_MAX];
     struct cellar_span bodies[CELLAR_MIME_MAX];
-    bool has[3]; /* NAME, TEXT, TRACE */
-    struct cellar_span texts[3];
+    bool has[4]; /* NAME, TEXT, TRACE, UNFIT */
+    struct cellar_span texts[4];
 };
 
-/* What came: SANDBOX, READY or END. */
+/* What came: SANDBOX, READY, AWAKE or END. */
 struct cellar_said {
     enum cellar_record_kind kind;
     unsigned landlock_abi; /* SANDBOX */
     unsigned seccomp;
     char python[CELLAR_PYTHON_MAX + 1]; /* READY */
+    uint64_t ping;                      /* AWAKE */
     uint64_t ticket;                    /* END */
     enum cellar_outcome outcome;
     uint32_t exit_status;
@@ -72,8 +75,8 @@ void cellar_records_done(struct cellar_records *records);
 
 /* Forgets the answer that was dealt with and waits for what comes in `phase`.
  * Bytes behind an END are kept: they break the rules of IDLE or belong to the
- * wrong cell, and that must not go unnoticed. LAUNCHING means a new worker:
- * nothing of the last one counts. */
+ * wrong cell, and that must not go unnoticed. LAUNCHING and WAKING mean a new
+ * worker: nothing of the last one counts. */
 void cellar_records_await(struct cellar_records *records,
                           enum cellar_records_phase phase);
 
@@ -84,13 +87,13 @@ enum cellar_code cellar_records_room(struct cellar_records *records,
 void cellar_records_arrived(struct cellar_records *records, size_t len);
 
 /* CELLAR_OK and what was said; E_AGAIN when bytes are missing; E_PROTO or
- * E_LIMIT when the worker broke the rules: then for ever. After READY and END
- * the phase is IDLE. */
+ * E_LIMIT when the worker broke the rules: then for ever. After READY, AWAKE
+ * and END the phase is IDLE. */
 enum cellar_code cellar_records_next(struct cellar_records *records,
                                      struct cellar_said *said);
 
-/* Points result and error fields of `done` to the answer's parts; they live
- * until the next cellar_records_await(). */
+/* Points result, error fields and checkpoint_why of `done` to the answer's
+ * parts; they live until the next cellar_records_await(). */
 void cellar_records_answer(const struct cellar_records *records,
                            struct cellar_msg_done *done);
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "processes.h"
 #include "wipe.h"
 
 /* Launcher, Python's start and the extension take 15 ms; a machine under the
@@ -24,7 +25,7 @@
 /* A worker that dies idle, again and again, is no session. */
 #define DEATHS_MAX 3
 
-static void post(struct cellar_agent *agent, struct cellar_message *msg)
+void cellar_agent_post(struct cellar_agent *agent, struct cellar_message *msg)
 {
     enum cellar_code code = cellar_wire_post(&agent->wire, msg);
     if (code != CELLAR_OK)
@@ -41,6 +42,7 @@ static void fill_answer(struct cellar_agent *agent,
 {
     struct cellar_msg_done said = {0};
     cellar_records_answer(&agent->records, &said);
+    done->checkpoint_why = said.checkpoint_why;
     if (done->status == CELLAR_STATUS_OK) {
         done->parts = said.parts;
         memcpy(done->result, said.result, sizeof(done->result));
@@ -53,66 +55,134 @@ static void fill_answer(struct cellar_agent *agent,
     }
 }
 
-/* DONE. An ending that kept the globals still tells of those that went before
- * it, with a worker that died between two cells. */
+/* The automatic checkpoint is taken when the reply is out; whether it can be is
+ * known before: the worker has told, of itself. */
+static void fill_checkpoint(struct cellar_agent *agent,
+                            struct cellar_msg_done *done)
+{
+    static const char short_of_memory[] =
+        "given up while the cell ran: the session was short of memory";
+    struct cellar_freezer *freezer = &agent->freezer;
+    bool kept = agent->cell.phase == CELLAR_CELL_DRAINING;
+    bool automatic = agent->hello.policy == CELLAR_CHECKPOINT_AUTO;
+    if (!kept || !automatic)
+        done->checkpoint_why = (struct cellar_bytes){0};
+    if (!kept && freezer->given_up)
+        done->checkpoint_why = (struct cellar_bytes){
+            (const uint8_t *)short_of_memory, sizeof(short_of_memory) - 1};
+    freezer->given_up = false;
+    if (done->checkpoint_why.len > 0) {
+        done->checkpoint = CELLAR_TAKEN_NO;
+    } else if (kept && automatic) {
+        done->checkpoint = CELLAR_TAKEN_YES;
+        freezer->due = true;
+        freezer->tag[0] = '\0';
+    }
+}
+
+/* An ending that kept the globals still tells of those that went before it,
+ * with a worker that died between two cells. */
+static void fill_state(struct cellar_agent *agent, struct cellar_msg_done *done)
+{
+    done->state = agent->went;
+    if (done->state == CELLAR_STATE_RESTORED)
+        done->restored_from = agent->stands;
+    if (agent->cell.phase == CELLAR_CELL_DRAINING)
+        agent->stands = agent->cell.number;
+    agent->went = CELLAR_STATE_KEPT;
+}
+
+static void note_dropped(const struct cellar_agent *agent,
+                         struct cellar_msg_done *done)
+{
+    done->dropped_stdout = agent->output.dropped[0];
+    done->dropped_stderr = agent->output.dropped[1];
+}
+
+/* DONE. */
 static void finish(struct cellar_agent *agent)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_DONE,
                                  .cell = agent->cell.number,
                                  .u.done = agent->done};
     struct cellar_msg_done *done = &msg.u.done;
-    fill_answer(agent, done);
-    done->dropped_stdout = agent->output.dropped[0];
-    done->dropped_stderr = agent->output.dropped[1];
+    if (agent->cell.phase == CELLAR_CELL_DRAINING) {
+        fill_answer(agent, done);
+        note_dropped(agent, done);
+    }
     done->wall_us = cellar_cell_wall(&agent->cell);
     if (done->limit == CELLAR_LIMIT_NONE &&
         (done->dropped_stdout > 0 || done->dropped_stderr > 0))
         done->limit = CELLAR_LIMIT_OUTPUT;
-    if (agent->lost)
-        done->state = CELLAR_STATE_FRESH;
-    agent->lost = false;
-    post(agent, &msg);
-    if (agent->cell.started > 0) {
+    fill_state(agent, done);
+    fill_checkpoint(agent, done);
+    cellar_agent_post(agent, &msg);
+    if (agent->cell.phase == CELLAR_CELL_DRAINING) {
         cellar_records_await(&agent->records, CELLAR_RECORDS_IDLE);
         cellar_output_idle(&agent->output);
     }
+    cellar_records_await(&agent->aside, CELLAR_RECORDS_LAUNCHING);
     cellar_cell_clear(&agent->cell);
 }
 
 /* What the pipes still hold goes out, as far as there is room: the processes
  * are dead or about to be, nothing is left to wait for. */
-static void finish_now(struct cellar_agent *agent)
+static void drain_now(struct cellar_agent *agent)
 {
-    if (agent->cell.started > 0) {
-        cellar_output_end(&agent->output, true);
-        if (!cellar_output_drained(&agent->output, &agent->wire, agent->now))
-            agent->output.left = 0;
-        (void)cellar_output_drained(&agent->output, &agent->wire, agent->now);
-    }
-    finish(agent);
+    if (agent->cell.started == 0)
+        return;
+    cellar_output_end(&agent->output, true);
+    if (!cellar_output_drained(&agent->output, &agent->wire, agent->now))
+        agent->output.left = 0;
+    (void)cellar_output_drained(&agent->output, &agent->wire, agent->now);
+    note_dropped(agent, &agent->done);
 }
 
-/* Ends the cell, if there is one, by the agent's own hand. The host hears of
- * it before the killing starts. */
-static void finish_by_kill(struct cellar_agent *agent)
+/* The answer of a dead worker stays where it is until its DONE; the next worker
+ * is heard elsewhere. */
+static void put_answer_aside(struct cellar_agent *agent)
 {
+    struct cellar_records answered = agent->records;
+    fill_answer(agent, &agent->done);
+    agent->records = agent->aside;
+    agent->aside = answered;
+}
+
+/* The cell, if there is one, ends by the agent's own hand: HELD, or NONE. What
+ * had ended in good order, but for its last output, keeps its ending. */
+static void end_by_kill(struct cellar_agent *agent)
+{
+    struct cellar_cell *cell = &agent->cell;
     struct cellar_msg_done *done = &agent->done;
-    switch (agent->cell.phase) {
-    case CELLAR_CELL_NONE:
-        return;
-    case CELLAR_CELL_DRAINING:
-        done->state = CELLAR_STATE_FRESH;
-        break;
-    case CELLAR_CELL_WAITING:
-    case CELLAR_CELL_RUNNING:
+    if (cell->phase == CELLAR_CELL_DRAINING) {
+        drain_now(agent);
+        put_answer_aside(agent);
+        cell->phase = CELLAR_CELL_HELD;
+    } else if (cell->phase == CELLAR_CELL_WAITING ||
+               cell->phase == CELLAR_CELL_RUNNING) {
         *done = (struct cellar_msg_done){0};
-        cellar_cell_end_by_kill(&agent->cell, agent->now, done);
-        if (agent->cell.started > 0)
-            cellar_usage_end(&agent->usage, cellar_cell_wall(&agent->cell),
+        cellar_cell_end_by_kill(cell, agent->now, done);
+        if (cell->started > 0)
+            cellar_usage_end(&agent->usage, cellar_cell_wall(cell),
                              &done->cpu_us, &done->peak_memory_bytes);
-        break;
+        drain_now(agent);
     }
-    finish_now(agent);
+}
+
+void cellar_agent_finish_held(struct cellar_agent *agent)
+{
+    if (agent->cell.phase == CELLAR_CELL_HELD)
+        finish(agent);
+}
+
+/* Ends the cell at once: nothing is left that the globals could come from. The
+ * host hears of it before the killing starts. */
+static void finish_fresh(struct cellar_agent *agent)
+{
+    agent->stands = 0;
+    agent->went = CELLAR_STATE_FRESH;
+    end_by_kill(agent);
+    cellar_agent_finish_held(agent);
     cellar_wire_flush(&agent->wire);
 }
 
@@ -120,9 +190,11 @@ static void finish_by_kill(struct cellar_agent *agent)
 
 void cellar_agent_kill_all(struct cellar_agent *agent)
 {
-    if (!cellar_worker_kill_all(&agent->worker))
+    cellar_agent_thaw(agent);
+    if (!cellar_processes_kill_all())
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF,
                          "a process of the session can't be killed");
+    agent->worker.pid = 0;
     cellar_output_close(&agent->output);
     cellar_worker_close(&agent->worker);
     cellar_records_await(&agent->records, CELLAR_RECORDS_LAUNCHING);
@@ -144,8 +216,8 @@ static void fault(struct cellar_agent *agent, enum cellar_fault code,
         (const uint8_t *)all,
         (size_t)len < sizeof(all) ? (size_t)len : sizeof(all) - 1};
     agent->faulted = true;
-    finish_by_kill(agent);
-    post(agent, &msg);
+    finish_fresh(agent);
+    cellar_agent_post(agent, &msg);
     cellar_agent_kill_all(agent);
 }
 
@@ -166,12 +238,6 @@ void cellar_agent_start_worker(struct cellar_agent *agent)
     cellar_usage_attach(&agent->usage, worker->pid);
     cellar_records_await(&agent->records, CELLAR_RECORDS_LAUNCHING);
     agent->boot_end = agent->now + BOOT_US_MAX;
-}
-
-static void replace_worker(struct cellar_agent *agent)
-{
-    cellar_agent_kill_all(agent);
-    cellar_agent_start_worker(agent);
 }
 
 /* What an exit status of launcher or bootstrap means. */
@@ -236,9 +302,10 @@ static bool has_begun(const struct cellar_cell *cell)
 
 static void died_idle(struct cellar_agent *agent)
 {
-    agent->lost = true;
-    if (++agent->deaths < DEATHS_MAX)
-        replace_worker(agent);
+    if (++agent->deaths > 1) /* of what its last state did, perhaps */
+        cellar_copies_thin(&agent->copies, 0);
+    if (agent->deaths < DEATHS_MAX)
+        cellar_agent_replace_worker(agent);
     else
         fault(agent, CELLAR_FAULT_WORKER,
               "the worker died again and again with no cell to run",
@@ -252,39 +319,52 @@ static void died_running(struct cellar_agent *agent, int status,
 {
     struct cellar_msg_done *done = &agent->done;
     if (agent->cell.phase == CELLAR_CELL_DRAINING) {
-        done->state = CELLAR_STATE_FRESH;
+        end_by_kill(agent);
     } else {
         *done = (struct cellar_msg_done){0};
         cellar_cell_end_by_death(&agent->cell, agent->now, status,
                                  cellar_usage_oom(&agent->usage), done);
         cellar_usage_end_by_death(&agent->usage, used, &done->cpu_us,
                                   &done->peak_memory_bytes);
+        drain_now(agent);
     }
-    finish_now(agent);
-    cellar_wire_flush(&agent->wire);
-    replace_worker(agent);
+    cellar_agent_replace_worker(agent);
+}
+
+static void on_death(struct cellar_agent *agent,
+                     const struct cellar_death *death)
+{
+    agent->worker.pid = 0;
+    if (cellar_agent_wakes(agent))
+        cellar_agent_wake_failed(agent);
+    else if (!agent->worker.ready)
+        died_booting(agent, death->status);
+    else if (!has_begun(&agent->cell))
+        died_idle(agent);
+    else
+        died_running(agent, death->status, &death->used);
 }
 
 void cellar_agent_reap(struct cellar_agent *agent)
 {
-    int status = 0;
-    struct rusage used = {0};
-    if (!cellar_worker_reap(&agent->worker, &status, &used))
-        return;
-    if (!agent->worker.ready)
-        died_booting(agent, status);
-    else if (!has_begun(&agent->cell))
-        died_idle(agent);
-    else
-        died_running(agent, status, &used);
+    struct cellar_death death;
+    struct cellar_death worker = {0};
+    while (cellar_processes_reap(&death)) {
+        if (death.pid == agent->worker.pid)
+            worker = death;
+        else if (cellar_copies_died(&agent->copies, death.pid))
+            agent->usage.copies--;
+    }
+    if (worker.pid > 0)
+        on_death(agent, &worker);
 }
 
 void cellar_agent_reset(struct cellar_agent *agent)
 {
-    finish_by_kill(agent);
+    finish_fresh(agent);
     cellar_agent_kill_all(agent);
     cellar_wipe_ipc();
-    agent->lost = false;
+    agent->went = CELLAR_STATE_KEPT;
     agent->deaths = 0;
     agent->faulted = false;
     if (cellar_wipe_directory("/tmp") && cellar_wipe_directory("/dev/shm"))
@@ -302,21 +382,23 @@ void cellar_agent_reset(struct cellar_agent *agent)
 static void end_mute(struct cellar_agent *agent)
 {
     agent->mute_end = 0;
-    if (!agent->worker.ready) {
+    if (cellar_agent_wakes(agent)) {
+        cellar_agent_wake_failed(agent);
+    } else if (!agent->worker.ready) {
         fault(agent, CELLAR_FAULT_WORKER,
               "what the starting worker said makes no sense",
               cellar_output_tail(&agent->output));
     } else if (!has_begun(&agent->cell)) {
         died_idle(agent);
     } else {
-        finish_by_kill(agent);
-        replace_worker(agent);
+        end_by_kill(agent);
+        cellar_agent_replace_worker(agent);
     }
 }
 
 /* It broke the rules: nothing it says is listened to any more. The socket stays
  * open: a worker that finds it closed would end as if by its own will. */
-static void distrust(struct cellar_agent *agent)
+void cellar_agent_distrust(struct cellar_agent *agent)
 {
     agent->mute_end = agent->now + MUTE_US_MAX;
 }
@@ -327,23 +409,25 @@ static void distrust(struct cellar_agent *agent)
 static void on_hang_up(struct cellar_agent *agent)
 {
     cellar_worker_hang_up(&agent->worker);
-    distrust(agent);
+    cellar_agent_distrust(agent);
     if (agent->cell.phase == CELLAR_CELL_RUNNING)
         agent->mute_end = 0;
 }
 
-static void on_ready(struct cellar_agent *agent, const char *python)
+void cellar_agent_on_worker(struct cellar_agent *agent)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_READY};
     msg.u.ready.generation = agent->generation;
-    msg.u.ready.python =
-        (struct cellar_bytes){(const uint8_t *)python, strlen(python)};
+    msg.u.ready.python = (struct cellar_bytes){(const uint8_t *)agent->python,
+                                               strlen(agent->python)};
     msg.u.ready.landlock_abi = agent->landlock_abi;
     msg.u.ready.seccomp = agent->seccomp;
     agent->boot_end = 0;
     agent->worker.ready = true;
+    cellar_worker_find_rank(&agent->worker);
+    cellar_worker_rank(&agent->worker, CELLAR_RANK_WORKER);
     cellar_output_idle(&agent->output);
-    post(agent, &msg);
+    cellar_agent_post(agent, &msg);
     cellar_agent_start_cell(agent);
 }
 
@@ -353,7 +437,7 @@ static void on_end(struct cellar_agent *agent, const struct cellar_said *said)
 {
     if (agent->cell.phase != CELLAR_CELL_RUNNING ||
         said->ticket != agent->cell.ticket) {
-        distrust(agent);
+        cellar_agent_distrust(agent);
         return;
     }
     struct cellar_msg_done *done = &agent->done;
@@ -374,7 +458,11 @@ static void on_said(struct cellar_agent *agent, const struct cellar_said *said)
         agent->landlock_abi = said->landlock_abi;
         agent->seccomp = said->seccomp;
     } else if (said->kind == CELLAR_RECORD_READY) {
-        on_ready(agent, said->python);
+        memcpy(agent->python, said->python, sizeof(agent->python));
+        cellar_agent_on_worker(agent);
+    } else if (said->kind == CELLAR_RECORD_AWAKE) {
+        agent->generation++;
+        cellar_agent_on_awake(agent, said->ping);
     } else {
         on_end(agent, said);
     }
@@ -386,10 +474,15 @@ static bool receive(struct cellar_agent *agent)
     uint8_t *room = NULL;
     size_t len = 0;
     if (cellar_records_room(&agent->records, &room, &len) != CELLAR_OK) {
-        distrust(agent);
+        cellar_agent_distrust(agent);
         return false;
     }
-    ssize_t n = recv(agent->worker.control, room, len, MSG_DONTWAIT);
+    int passed = -1;
+    ssize_t n = cellar_worker_receive(&agent->worker, room, len, &passed);
+    if (passed >= 0 && agent->records.phase == CELLAR_RECORDS_LAUNCHING)
+        cellar_guard_add(&agent->guard, passed);
+    else if (passed >= 0)
+        close(passed);
     if (n > 0)
         cellar_records_arrived(&agent->records, (size_t)n);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
@@ -412,7 +505,7 @@ void cellar_agent_hear_worker(struct cellar_agent *agent)
             on_said(agent, &said);
     }
     if (code != CELLAR_OK && code != CELLAR_E_AGAIN)
-        distrust(agent);
+        cellar_agent_distrust(agent);
 }
 
 /* ----------------------------------------------------------------- cells -- */
@@ -450,11 +543,12 @@ void cellar_agent_start_cell(struct cellar_agent *agent)
     if (cell->phase != CELLAR_CELL_WAITING)
         return;
     if (agent->faulted) {
-        finish_by_kill(agent);
+        finish_fresh(agent);
         return;
     }
     if (!agent->worker.ready || agent->mute_end > 0)
         return;
+    cellar_agent_freeze(agent);
     cellar_output_begin(&agent->output, cell->number, cell->output_max);
     renew_pipes(agent);
     cellar_records_await(&agent->records, CELLAR_RECORDS_RUNNING);
@@ -480,11 +574,12 @@ static void act(struct cellar_agent *agent, enum cellar_cell_action action)
         cellar_output_hurry(&agent->output);
         break;
     case CELLAR_CELL_KILL:
-        finish_by_kill(agent);
-        replace_worker(agent);
+        end_by_kill(agent);
+        cellar_agent_replace_worker(agent);
         break;
     case CELLAR_CELL_CANCEL:
-        finish_by_kill(agent);
+        end_by_kill(agent);
+        cellar_agent_finish_held(agent);
         break;
     }
 }
@@ -500,6 +595,7 @@ void cellar_agent_tick(struct cellar_agent *agent)
     act(agent, cellar_cell_tick(&agent->cell, agent->now,
                                 agent->hello.grace_ms * 1000));
     cellar_output_tick(&agent->output, &agent->wire, agent->now);
+    cellar_agent_watch_copies(agent);
     if (agent->cell.phase == CELLAR_CELL_DRAINING &&
         cellar_output_drained(&agent->output, &agent->wire, agent->now))
         finish(agent);

@@ -18,7 +18,10 @@
 /* poll() looks at them in this order, which two promises rest on: output that
  * was written before an END is seen with it, and late output of one cell is
  * seen with the RUN of the next. */
-enum { HOST_IN, CONTROL, OUT, ERR, SIGNALS, HOST_OUT, FDS };
+enum { HOST_IN, CONTROL, OUT, ERR, SIGNALS, HOST_OUT, FIXED };
+
+/* Behind them: copies that are being made, and the guard's listeners. */
+#define FDS (FIXED + CELLAR_COPY_PLACES + CELLAR_GUARD_MAX)
 
 static uint64_t clock_us(void)
 {
@@ -33,6 +36,10 @@ static int watch_signals(void)
 {
     sigset_t all;
     sigset_t some;
+    /* A copy that is stopped is no news. */
+    const struct sigaction plain = {.sa_handler = SIG_DFL,
+                                    .sa_flags = SA_NOCLDSTOP};
+    sigaction(SIGCHLD, &plain, NULL);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     sigemptyset(&some);
@@ -47,6 +54,10 @@ void cellar_agent_init(struct cellar_agent *agent)
     cellar_wire_init(&agent->wire);
     cellar_worker_init(&agent->worker);
     cellar_records_init(&agent->records);
+    cellar_records_init(&agent->aside);
+    cellar_memory_init(&agent->memory);
+    cellar_copies_init(&agent->copies);
+    cellar_guard_init(&agent->guard);
     cellar_cell_init(&agent->cell);
     cellar_output_init(&agent->output);
     cellar_usage_init(&agent->usage);
@@ -64,7 +75,8 @@ static int open_if(int fd, bool wanted)
     return wanted ? fd : -1;
 }
 
-static void choose(const struct cellar_agent *agent, struct pollfd fds[FDS])
+static void choose_fixed(const struct cellar_agent *agent,
+                         struct pollfd fds[FIXED])
 {
     const struct cellar_output *output = &agent->output;
     bool pipes = cellar_output_wants(output, &agent->wire);
@@ -83,6 +95,22 @@ static void choose(const struct cellar_agent *agent, struct pollfd fds[FDS])
         open_if(STDOUT_FILENO, cellar_wire_waits(&agent->wire)), POLLOUT, 0};
 }
 
+/* How many there are. */
+static nfds_t choose(const struct cellar_agent *agent, struct pollfd fds[FDS])
+{
+    nfds_t count = FIXED + CELLAR_COPY_PLACES;
+    choose_fixed(agent, fds);
+    for (size_t i = 0; i < CELLAR_COPY_PLACES; i++) {
+        const struct cellar_copy *copy = &agent->copies.all[i];
+        fds[FIXED + i] = (struct pollfd){
+            open_if(copy->control, copy->phase == CELLAR_COPY_ASKED), POLLIN,
+            0};
+    }
+    for (size_t i = 0; i < agent->guard.count; i++)
+        fds[count++] = (struct pollfd){agent->guard.fds[i], POLLIN, 0};
+    return count;
+}
+
 /* Milliseconds to the next thing that is due, rounded up: waking early would
  * be waking twice. */
 static int patience(const struct cellar_agent *agent)
@@ -94,6 +122,7 @@ static int patience(const struct cellar_agent *agent)
         agent->mute_end,
         cellar_cell_due(&agent->cell),
         cellar_output_due(&agent->output),
+        cellar_agent_copies_due(agent),
         agent->wire.ended ? agent->now + RETRY_US : 0,
     };
     uint64_t first = agent->lease_end;
@@ -142,11 +171,33 @@ static void on_host(struct cellar_agent *agent)
     agent->wire.fault = CELLAR_OK;
 }
 
+bool cellar_agent_guards(void *user, pid_t pid)
+{
+    const struct cellar_agent *agent = user;
+    return pid == 1 || cellar_copies_have(&agent->copies, pid);
+}
+
+/* Who asks is answered before anything changes; backwards, for a listener may
+ * go and others take its number. */
+static void deal_with_others(struct cellar_agent *agent,
+                             const struct pollfd fds[FDS], nfds_t count)
+{
+    for (nfds_t i = count; i > FIXED + CELLAR_COPY_PLACES; i--)
+        if (fds[i - 1].revents)
+            cellar_guard_answer(&agent->guard,
+                                i - 1 - FIXED - CELLAR_COPY_PLACES,
+                                cellar_agent_guards, agent);
+    for (size_t i = 0; i < CELLAR_COPY_PLACES; i++)
+        if (fds[FIXED + i].revents)
+            cellar_agent_hear_copy(agent, &agent->copies.all[i]);
+}
+
 /* The order matters. Output goes before the END that it was written before. A
  * death goes before what the dead one said: its globals are gone, whatever it
  * said of them. The host comes last: an interrupt can't hit a cell that has
  * just ended, and a new cell finds the pipes read out. */
-static void deal_with(struct cellar_agent *agent, const struct pollfd fds[FDS])
+static void deal_with(struct cellar_agent *agent,
+                      const struct pollfd fds[FIXED])
 {
     uint64_t generation = agent->generation;
     for (int i = 0; i < 2; i++)
@@ -184,15 +235,18 @@ static void on_lifetime(struct cellar_agent *agent)
 void cellar_agent_turn(struct cellar_agent *agent)
 {
     struct pollfd fds[FDS];
-    choose(agent, fds);
-    int n = poll(fds, FDS, patience(agent));
+    nfds_t count = choose(agent, fds);
+    int n = poll(fds, count, patience(agent));
     agent->now = clock_us();
-    if (n >= 0)
+    if (n >= 0) {
+        deal_with_others(agent, fds, count);
         deal_with(agent, fds);
+    }
     cellar_agent_tick(agent);
     if (agent->now >= agent->lease_end)
         on_lease(agent);
     if (agent->life_end > 0 && agent->now >= agent->life_end)
         on_lifetime(agent);
     cellar_wire_flush(&agent->wire);
+    cellar_agent_freeze(agent);
 }

@@ -3,16 +3,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "figures.h"
 
 /* A shorter cell can't have touched more than some MB, and reading the peak
  * would cost more than a tenth of it. */
 #define SHORT_CELL_US 500u
-
-#define FILE_MAX 4096
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
@@ -34,44 +32,24 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-static int open_first(const char *const *paths, size_t count)
-{
-    int fd = -1;
-    for (size_t i = 0; i < count && fd < 0; i++)
-        fd = open(paths[i], O_RDONLY | O_CLOEXEC);
-    return fd;
-}
-
-/* The whole file; empty where it can't be read. */
-static void read_text(int fd, char text[FILE_MAX])
-{
-    ssize_t n = fd >= 0 ? pread(fd, text, FILE_MAX - 1, 0) : 0;
-    text[n > 0 ? n : 0] = '\0';
-}
-
-/* The number behind `key`, which begins a line; 0 where there is none. */
-static uint64_t number_in(const char *text, const char *key)
-{
-    const char *at = strstr(text, key);
-    return at ? strtoull(at + strlen(key), NULL, 10) : 0;
-}
-
 static uint64_t read_oom(const struct cellar_usage *usage)
 {
-    char text[FILE_MAX];
-    read_text(usage->oom_fd, text);
-    return number_in(text, "\noom_kill ");
+    char text[CELLAR_FIGURES_MAX];
+    cellar_figures_read(usage->oom_fd, text);
+    return cellar_figure(text, "\noom_kill ");
 }
 
-/* Peak memory; and who is there beside this agent and the worker's threads. */
+/* Peak memory; and whether somebody is there beside this agent, the worker's
+ * threads and its copies. */
 static void look_at_worker(struct cellar_usage *usage)
 {
-    char status[FILE_MAX];
-    char pids[FILE_MAX];
-    read_text(usage->status_fd, status);
-    read_text(usage->pids_fd, pids);
-    usage->peak_bytes = number_in(status, "\nVmHWM:") * 1024;
-    usage->company = number_in(pids, "") > number_in(status, "\nThreads:") + 1;
+    char status[CELLAR_FIGURES_MAX];
+    char pids[CELLAR_FIGURES_MAX];
+    cellar_figures_read(usage->status_fd, status);
+    cellar_figures_read(usage->pids_fd, pids);
+    usage->peak_bytes = cellar_figure(status, "\nVmHWM:") * 1024;
+    usage->company = cellar_figure(pids, "\n") >
+                     cellar_figure(status, "\nThreads:") + 1 + usage->copies;
 }
 
 static uint64_t read_cpu(const struct cellar_usage *usage)
@@ -90,8 +68,8 @@ static uint64_t since(uint64_t later, uint64_t earlier)
 void cellar_usage_init(struct cellar_usage *usage)
 {
     *usage = (struct cellar_usage){.status_fd = -1};
-    usage->oom_fd = open_first(oom_files, COUNT(oom_files));
-    usage->pids_fd = open_first(pids_files, COUNT(pids_files));
+    usage->oom_fd = cellar_figures_open(oom_files, COUNT(oom_files));
+    usage->pids_fd = cellar_figures_open(pids_files, COUNT(pids_files));
     usage->oom_kills = read_oom(usage);
 }
 
@@ -141,4 +119,11 @@ bool cellar_usage_oom(struct cellar_usage *usage)
     uint64_t before = usage->oom_kills;
     usage->oom_kills = read_oom(usage);
     return usage->oom_kills > before;
+}
+
+uint64_t cellar_usage_private(const struct cellar_usage *usage)
+{
+    char status[CELLAR_FIGURES_MAX];
+    cellar_figures_read(usage->status_fd, status);
+    return cellar_figure(status, "\nRssAnon:") * 1024;
 }

@@ -1,13 +1,13 @@
 /*
  * What a cell used, in the agent's own measure: CPU time and peak memory of
  * the worker, whether the kernel killed for memory, and whether the worker is
- * alone. Works without /proc
- * and without a readable cgroup, then with zeros.
+ * alone. Works without /proc and without a readable cgroup, then with zeros.
  */
 #ifndef CELLAR_AGENT_USAGE_H
 #define CELLAR_AGENT_USAGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <time.h>
@@ -18,7 +18,9 @@ struct cellar_usage {
     int oom_fd;    /* the cgroup's counter of OOM kills, or -1 */
     int status_fd; /* /proc/PID/status of the worker, or -1 */
     int pids_fd;   /* the cgroup's count of threads, or -1 */
-    bool company;  /* others than the worker lived when last looked at */
+    bool company;  /* others than the worker and its copies lived when last
+                      looked at */
+    size_t copies; /* frozen ones, as the agent knows */
     bool has_clock;
     clockid_t clock;     /* the worker's CPU time */
     uint64_t oom_kills;  /* when a cell was last known to be innocent */
@@ -43,6 +45,10 @@ void cellar_usage_end(struct cellar_usage *usage, uint64_t wall_us,
 void cellar_usage_end_by_death(struct cellar_usage *usage,
                                const struct rusage *used, uint64_t *cpu_us,
                                uint64_t *peak_bytes);
+
+/* Memory of the worker that is no file's, in bytes; 0 where it can't be told.
+ */
+uint64_t cellar_usage_private(const struct cellar_usage *usage);
 
 /* Whether the kernel has killed for memory since this was last asked or a
  * long cell ended well. */

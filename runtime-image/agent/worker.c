@@ -8,19 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "output.h"
 #include "proto/record.h"
-
-/* Nothing the kernel can kill takes longer to die, even under a fork bomb on
- * a busy machine; what does hangs in the kernel, and the session with it. */
-#define KILL_ROUNDS_MAX 5000
-#define KILL_ROUND_NS   1000000
 
 #define CODE_HEADER_BYTES                                                      \
     (CELLAR_RECORD_HEADER_BYTES + CELLAR_RECORD_CODE_BYTES)
@@ -35,7 +27,7 @@ struct ends {
 void cellar_worker_init(struct cellar_worker *worker)
 {
     *worker = (struct cellar_worker){
-        .control = -1, .out = -1, .err = -1, .pass = {-1, -1}};
+        .control = -1, .out = -1, .err = -1, .pass = {-1, -1}, .rank_fd = -1};
     cellar_buf_init(&worker->todo, CELLAR_CODE_MAX + CODE_HEADER_BYTES);
 }
 
@@ -57,6 +49,7 @@ void cellar_worker_close(struct cellar_worker *worker)
     close_end(&worker->control);
     close_end(&worker->out);
     close_end(&worker->err);
+    close_end(&worker->rank_fd);
     close_pass(worker);
     cellar_buf_reset(&worker->todo);
     worker->ready = false;
@@ -206,25 +199,52 @@ enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
     return rc;
 }
 
-/* Fresh pipes travel with the first byte of their cell. */
-static ssize_t send_with_pipes(const struct cellar_worker *worker, size_t len)
+/* Descriptors travel with the first byte. At most two. */
+static ssize_t send_with(int socket, const void *data, size_t len,
+                         const int *fds, size_t count)
 {
     union {
         struct cmsghdr align;
-        char room[CMSG_SPACE(sizeof(worker->pass))];
+        char room[CMSG_SPACE(2 * sizeof(int))];
     } control = {0};
-    struct iovec bytes = {.iov_base = (void *)cellar_buf_peek(&worker->todo),
-                          .iov_len = len};
+    struct iovec bytes = {.iov_base = (void *)data, .iov_len = len};
     struct msghdr msg = {.msg_iov = &bytes,
                          .msg_iovlen = 1,
                          .msg_control = control.room,
-                         .msg_controllen = sizeof(control.room)};
+                         .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
     head->cmsg_level = SOL_SOCKET;
     head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(worker->pass));
-    memcpy(CMSG_DATA(head), worker->pass, sizeof(worker->pass));
-    return sendmsg(worker->control, &msg, MSG_NOSIGNAL);
+    head->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(head), fds, count * sizeof(int));
+    return sendmsg(socket, &msg, MSG_NOSIGNAL);
+}
+
+bool cellar_worker_send_freeze(struct cellar_worker *worker, int socket)
+{
+    const uint8_t record[CELLAR_RECORD_HEADER_BYTES] = {0, 0, 0, 0,
+                                                        CELLAR_RECORD_FREEZE};
+    return cellar_buf_len(&worker->todo) == 0 &&
+           send_with(worker->control, record, sizeof(record), &socket, 1) ==
+               (ssize_t)sizeof(record);
+}
+
+enum cellar_code cellar_worker_wake(struct cellar_worker *worker, pid_t pid,
+                                    int control, uint64_t ping,
+                                    enum cellar_wake_reason reason)
+{
+    uint8_t record[CELLAR_RECORD_HEADER_BYTES + CELLAR_RECORD_WAKE_BYTES];
+    cellar_worker_close(worker);
+    worker->pid = pid;
+    worker->control = control;
+    put_number(record, CELLAR_RECORD_WAKE_BYTES, 4);
+    record[4] = CELLAR_RECORD_WAKE;
+    record[5] = (uint8_t)reason;
+    put_number(record + 6, ping, 8);
+    enum cellar_code code = cellar_worker_renew_pipes(worker);
+    if (code == CELLAR_OK)
+        code = cellar_buf_append(&worker->todo, record, sizeof(record));
+    return code;
 }
 
 bool cellar_worker_flush(struct cellar_worker *worker)
@@ -232,10 +252,10 @@ bool cellar_worker_flush(struct cellar_worker *worker)
     size_t len = cellar_buf_len(&worker->todo);
     if (len == 0)
         return true;
+    const uint8_t *data = cellar_buf_peek(&worker->todo);
     ssize_t n = worker->pass[0] >= 0
-                    ? send_with_pipes(worker, len)
-                    : send(worker->control, cellar_buf_peek(&worker->todo), len,
-                           MSG_NOSIGNAL);
+                    ? send_with(worker->control, data, len, worker->pass, 2)
+                    : send(worker->control, data, len, MSG_NOSIGNAL);
     if (n > 0)
         close_pass(worker);
     if (n < 0)
@@ -244,6 +264,44 @@ bool cellar_worker_flush(struct cellar_worker *worker)
     if (cellar_buf_len(&worker->todo) == 0)
         cellar_buf_reset(&worker->todo);
     return true;
+}
+
+ssize_t cellar_worker_receive(const struct cellar_worker *worker, void *room,
+                              size_t len, int *passed)
+{
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec into = {.iov_base = room, .iov_len = len};
+    struct msghdr msg = {.msg_iov = &into,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
+                         .msg_controllen = sizeof(control.room)};
+    ssize_t n = recvmsg(worker->control, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *head = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    *passed = -1;
+    if (head && head->cmsg_level == SOL_SOCKET &&
+        head->cmsg_type == SCM_RIGHTS &&
+        head->cmsg_len == CMSG_LEN(sizeof(*passed)))
+        memcpy(passed, CMSG_DATA(head), sizeof(*passed));
+    return n;
+}
+
+void cellar_worker_find_rank(struct cellar_worker *worker)
+{
+    char path[48];
+    snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)worker->pid);
+    close_end(&worker->rank_fd);
+    worker->rank_fd = open(path, O_WRONLY | O_CLOEXEC);
+}
+
+void cellar_worker_rank(const struct cellar_worker *worker, unsigned rank)
+{
+    char text[16];
+    int len = snprintf(text, sizeof(text), "%u", rank);
+    if (worker->rank_fd >= 0)
+        (void)!pwrite(worker->rank_fd, text, (size_t)len, 0);
 }
 
 void cellar_worker_hang_up(struct cellar_worker *worker)
@@ -256,43 +314,4 @@ void cellar_worker_interrupt(const struct cellar_worker *worker)
 {
     if (worker->pid > 0)
         kill(worker->pid, SIGINT);
-}
-
-/* ----------------------------------------------------------------- death -- */
-
-bool cellar_worker_reap(struct cellar_worker *worker, int *status,
-                        struct rusage *used)
-{
-    bool found = false;
-    int one = 0;
-    struct rusage its = {0};
-    pid_t pid = wait4(-1, &one, WNOHANG, &its);
-    while (pid > 0) {
-        if (pid == worker->pid) {
-            found = true;
-            worker->pid = 0;
-            *status = one;
-            *used = its;
-        }
-        pid = wait4(-1, &one, WNOHANG, &its);
-    }
-    return found;
-}
-
-bool cellar_worker_kill_all(struct cellar_worker *worker)
-{
-    const struct timespec pause = {.tv_nsec = KILL_ROUND_NS};
-    for (int round = 0; round < KILL_ROUNDS_MAX; round++) {
-        kill(-1, SIGKILL);
-        pid_t pid = 0;
-        do
-            pid = waitpid(-1, NULL, WNOHANG);
-        while (pid > 0);
-        if (pid < 0 && errno == ECHILD) {
-            worker->pid = 0;
-            return true;
-        }
-        nanosleep(&pause, NULL);
-    }
-    return false;
 }

@@ -1,7 +1,7 @@
 /*
- * The worker's process: how it is born (through the launcher, with exec: a
- * forked child of a non-dumpable process could not set its own
- * oom_score_adj), spoken to, and killed with all that it left behind.
+ * The worker's process: how it is born and spoken to. It is born through the
+ * launcher, with exec (a forked child of a non-dumpable process could not set
+ * its own oom_score_adj), or is a frozen copy of an earlier one that is woken.
  */
 #ifndef CELLAR_AGENT_WORKER_H
 #define CELLAR_AGENT_WORKER_H
@@ -12,10 +12,9 @@
 
 #include "proto/buf.h"
 #include "proto/message.h"
+#include "proto/record.h"
 
 #define CELLAR_LAUNCHER_PATH "/cellar/launcher"
-
-struct rusage;
 
 struct cellar_worker {
     pid_t pid;              /* 0: there is none */
@@ -23,8 +22,14 @@ struct cellar_worker {
     int control;            /* our end of its control socket, or -1 */
     int out, err;           /* our ends of its pipes, until they are taken */
     int pass[2];            /* its ends of fresh ones, until they are sent */
+    int rank_fd;            /* of its place before the OOM killer, or -1 */
     struct cellar_buf todo; /* on its way to the worker */
 };
+
+/* Places before the kernel's OOM killer (oom_score_adj): the worker is the
+ * first that goes, before the largest copy; and every copy before the agent. */
+#define CELLAR_RANK_WORKER 1000
+#define CELLAR_RANK_COPY   100
 
 void cellar_worker_init(struct cellar_worker *worker);
 
@@ -41,6 +46,27 @@ enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
                                          uint64_t cell, uint64_t ticket,
                                          const struct cellar_buf *code);
 
+/* Has an idle worker fork a copy of itself, that speaks on `socket` and is not
+ * its child; the caller closes its own. False: the worker takes no record now.
+ */
+bool cellar_worker_send_freeze(struct cellar_worker *worker, int socket);
+
+/* The copy `pid` is the worker from now on, on `control`, which is taken, with
+ * fresh pipes. On failure (E_SYS, E_NOMEM) close the worker. */
+enum cellar_code cellar_worker_wake(struct cellar_worker *worker, pid_t pid,
+                                    int control, uint64_t ping,
+                                    enum cellar_wake_reason reason);
+
+/* Finds the file of its rank, while it can be found: the launcher set the
+ * rank, and nothing in the session can (Landlock). */
+void cellar_worker_find_rank(struct cellar_worker *worker);
+void cellar_worker_rank(const struct cellar_worker *worker, unsigned rank);
+
+/* As recv(2) of what the worker says, which doesn't wait; *passed is a
+ * descriptor that came with it, the caller's to close, or -1. */
+ssize_t cellar_worker_receive(const struct cellar_worker *worker, void *room,
+                              size_t len, int *passed);
+
 /* False when the control socket is dead. */
 bool cellar_worker_flush(struct cellar_worker *worker);
 
@@ -49,16 +75,6 @@ void cellar_worker_hang_up(struct cellar_worker *worker);
 
 /* SIGINT to the worker alone: its children are its own business. */
 void cellar_worker_interrupt(const struct cellar_worker *worker);
-
-/* Reaps what has died. True when the worker is among it, with its wait status
- * and what it used. */
-bool cellar_worker_reap(struct cellar_worker *worker, int *status,
-                        struct rusage *used);
-
-/* Kills and reaps every process of the container but this one. Fork bombs
- * lose: nothing can fork between a kill(-1) that hit it and its death. False
- * after some seconds in which something could not be killed. */
-bool cellar_worker_kill_all(struct cellar_worker *worker);
 
 /* Closes what is left of a dead worker's ends. */
 void cellar_worker_close(struct cellar_worker *worker);

@@ -1,8 +1,11 @@
 #include <errno.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "launcher.h"
 #include "policy.h"
@@ -22,7 +25,8 @@ struct rule {
 #define LOW    0xffffffffull
 #define ALWAYS .count = 0
 #define IS(arg, n)                                                             \
-    .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, LOW, n)}
+    .count = 1,                                                                \
+    .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, LOW, (uint32_t)(n))}
 #define HAS(arg, bit)                                                          \
     .count = 1, .conditions = {SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, bit, bit)}
 #define LACKS(arg, bit)                                                        \
@@ -50,17 +54,28 @@ static noreturn void die(const char *what, int rc)
                         strerror(-rc));
 }
 
-static void add(scmp_filter_ctx filter, const struct rule *rule)
+static void add(scmp_filter_ctx filter, const struct rule *rule, bool asks)
 {
-    int rc =
-        seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(rule->error),
-                               rule->syscall, rule->count, rule->conditions);
+    uint32_t action =
+        rule->error == ASK ? SCMP_ACT_NOTIFY : SCMP_ACT_ERRNO(rule->error);
+    if (rule->error == ASK && !asks)
+        return;
+    int rc = seccomp_rule_add_array(filter, action, rule->syscall, rule->count,
+                                    rule->conditions);
     if (rc != 0)
         die(rule->name, rc);
 }
 
-int cellar_filter_apply(void)
+/* A sandbox in user space may know filters, but no one to ask. */
+static bool can_ask(void)
 {
+    uint32_t action = SECCOMP_RET_USER_NOTIF;
+    return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
+int cellar_filter_apply(int *listener)
+{
+    bool asks = can_ask();
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     if (!filter)
         die("a filter", -ENOMEM);
@@ -72,10 +87,11 @@ int cellar_filter_apply(void)
     if (rc != 0)
         die("its attributes", rc);
     for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
-        add(filter, &rules[i]);
+        add(filter, &rules[i], asks);
     rc = seccomp_load(filter);
     if (rc != 0)
         die("loading it", rc);
+    *listener = asks ? seccomp_notify_fd(filter) : -1;
     seccomp_release(filter);
     return prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
 }

@@ -41,8 +41,9 @@ void cellar_mounts_each(void (*each)(void *user, const char *place),
                         void *user);
 
 /* --- filter.c --- */
-/* Loads policy.h. Returns the mode the kernel reports: 2. */
-int cellar_filter_apply(void);
+/* Loads policy.h. Returns the mode the kernel reports: 2. `*listener` is where
+ * the agent is asked, the caller's to give it and to close; -1: nowhere. */
+int cellar_filter_apply(int *listener);
 
 /* --- python.c --- */
 /* The absolute path of the python3 that PATH finds; ends the launcher when

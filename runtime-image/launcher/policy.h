@@ -11,6 +11,9 @@
  *     NOT(arg, n)          when it is not n;  OVER: when it is above n
  *     IS_NOT(a, n, b, m)   when argument a is n and b is not m
  *
+ * ASK in the place of an errno: the agent is asked, where the kernel can; where
+ * it can't, the call is allowed.
+ *
  * Calls of another architecture than the machine's kill the process.
  */
 #ifndef CELLAR_LAUNCHER_POLICY_H
@@ -22,7 +25,9 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
-#define AGENT 1 /* its pid */
+#define AGENT    1  /* its pid */
+#define EVERYONE -1 /* all processes of the user */
+#define ASK      0  /* no errno */
 
 #define WHO_USER_PRIORITY 2 /* PRIO_USER */
 #define WHO_USER_IO       3 /* IOPRIO_WHO_USER */
@@ -37,6 +42,7 @@
 
 #define CELLAR_POLICY_MAP(X)                                                   \
     CELLAR_POLICY_AGENT(X)                                                     \
+    CELLAR_POLICY_COPIES(X)                                                    \
     CELLAR_POLICY_PROCESSES(X)                                                 \
     CELLAR_POLICY_NAMESPACES(X)                                                \
     CELLAR_POLICY_FILES(X)                                                     \
@@ -69,6 +75,16 @@
     X(ioprio_set,        IS(0, WHO_USER_IO), EPERM, "the same")                \
     X(fcntl,             IS(1, F_SETPIPE_SZ), EPERM,                           \
       "pipes hoard memory that no process is charged for")
+
+/* Frozen copies are of the worker's user, too. Which processes they are only the
+ * agent knows. */
+#define CELLAR_POLICY_COPIES(X)                                                \
+    X(kill,              IS(0, EVERYONE), EPERM, "signals for the copies")     \
+    X(kill,              NOT(0, AGENT), ASK, "the same, one by one")           \
+    X(tkill,             NOT(0, AGENT), ASK, "the same")                       \
+    X(tgkill,            NOT(0, AGENT), ASK, "the same")                       \
+    X(rt_sigqueueinfo,   NOT(0, AGENT), ASK, "the same")                       \
+    X(rt_tgsigqueueinfo, NOT(0, AGENT), ASK, "the same")
 
 /* Other processes' insides. The agent's are closed to all of them; this is the
  * second lock, and closes the kernel's code behind it too. */

@@ -1,11 +1,13 @@
 #include "runtime-image/worker/cell.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "proto/limits.h"
 #include "runtime-image/worker/bundle.h"
 #include "runtime-image/worker/compile.h"
+#include "runtime-image/worker/freeze.h"
 #include "runtime-image/worker/interrupt.h"
 #include "runtime-image/worker/output.h"
 #include "runtime-image/worker/source.h"
@@ -32,6 +34,11 @@ bool cellar_cell_init(PyObject *globals)
     cells.home = getpid();
     return cells.builtins && cells.underscore && cells.builtins_name &&
            cellar_bundle_init();
+}
+
+void cellar_cell_move(void)
+{
+    cells.home = getpid();
 }
 
 static PyObject *evaluate(PyObject *code)
@@ -162,6 +169,10 @@ static void fill(struct cellar_answer *answer, uint64_t ticket,
     add_text(answer, CELLAR_RECORD_NAME, ending->name);
     add_text(answer, CELLAR_RECORD_TEXT, ending->text);
     add_text(answer, CELLAR_RECORD_TRACE, ending->trace);
+    const char *hindrance = cellar_freeze_hindrance();
+    if (hindrance)
+        (void)cellar_answer_add(answer, CELLAR_RECORD_UNFIT, hindrance,
+                                strlen(hindrance));
     cellar_answer_end(answer, ticket, ending->outcome,
                       (uint32_t)ending->status);
 }

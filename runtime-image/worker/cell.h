@@ -16,4 +16,7 @@ bool cellar_cell_init(PyObject *globals);
 void cellar_cell_run(const struct cellar_request *request,
                      struct cellar_answer *answer);
 
+/* This process, a copy of the one before, has its channel from now on. */
+void cellar_cell_move(void);
+
 #endif

@@ -28,7 +28,8 @@ static struct {
     size_t size;
     size_t used;          /* by the record that is being run */
     struct stat pipes[2]; /* the stdout and stderr that the agent gave */
-} channel = {.fd = -1};
+    int passed;           /* a copy's socket that has come, or -1 */
+} channel = {.fd = -1, .passed = -1};
 
 static void put_number(uint8_t *out, uint64_t number, unsigned bytes)
 {
@@ -189,14 +190,19 @@ static void take_pipe(int from, int to, struct stat *ours)
     close(from);
 }
 
-static void take_pipes(struct msghdr *msg)
+/* One descriptor is a copy's socket, two are pipes. */
+static void take_passed(struct msghdr *msg)
 {
     struct cmsghdr *head = CMSG_FIRSTHDR(msg);
     int fds[2];
     if (!head || head->cmsg_type != SCM_RIGHTS ||
-        head->cmsg_len != CMSG_LEN(sizeof(fds)))
+        head->cmsg_len > CMSG_LEN(sizeof(fds)))
         return;
-    memcpy(fds, CMSG_DATA(head), sizeof(fds));
+    memcpy(fds, CMSG_DATA(head), head->cmsg_len - CMSG_LEN(0));
+    if (head->cmsg_len == CMSG_LEN(sizeof(int))) {
+        channel.passed = fds[0];
+        return;
+    }
     take_pipe(fds[0], STDOUT_FILENO, &channel.pipes[0]);
     take_pipe(fds[1], STDERR_FILENO, &channel.pipes[1]);
 }
@@ -215,7 +221,7 @@ static ssize_t receive_some(void)
                          .msg_controllen = sizeof(control.room)};
     ssize_t n = recvmsg(channel.fd, &msg, MSG_CMSG_CLOEXEC);
     if (n > 0 && msg.msg_controllen > 0)
-        take_pipes(&msg);
+        take_passed(&msg);
     return n;
 }
 
@@ -265,19 +271,113 @@ bool cellar_channel_has_bytes(void)
     return poll(&(struct pollfd){.fd = channel.fd, .events = POLLIN}, 1, 0) > 0;
 }
 
-void cellar_channel_read(struct cellar_request *request)
+bool cellar_channel_has_cell(void)
+{
+    uint8_t header[CELLAR_RECORD_HEADER_BYTES] = {0};
+    if (channel.len >= sizeof(header))
+        return channel.data[4] == CELLAR_RECORD_CODE;
+    ssize_t n =
+        recv(channel.fd, header, sizeof(header), MSG_PEEK | MSG_DONTWAIT);
+    return n < (ssize_t)sizeof(header) || header[4] == CELLAR_RECORD_CODE;
+}
+
+/* One record, whole: its kind and the length of its body. */
+static uint8_t read_record(uint64_t max, uint64_t *len)
 {
     receive_until(CELLAR_RECORD_HEADER_BYTES);
-    uint64_t len = get_number(channel.data, 4);
-    if (channel.data[4] != CELLAR_RECORD_CODE ||
-        len < CELLAR_RECORD_CODE_BYTES ||
-        len > CELLAR_RECORD_CODE_BYTES + CELLAR_CODE_MAX)
-        leave("the control socket carried no cell");
-    receive_until(CELLAR_RECORD_HEADER_BYTES + (size_t)len);
-    channel.used = CELLAR_RECORD_HEADER_BYTES + (size_t)len;
+    *len = get_number(channel.data, 4);
+    if (*len > max)
+        leave("the control socket carried too long a record");
+    receive_until(CELLAR_RECORD_HEADER_BYTES + (size_t)*len);
+    channel.used = CELLAR_RECORD_HEADER_BYTES + (size_t)*len;
+    return channel.data[4];
+}
+
+void cellar_channel_read(struct cellar_request *request)
+{
+    uint64_t len = 0;
+    uint8_t kind =
+        read_record(CELLAR_RECORD_CODE_BYTES + CELLAR_CODE_MAX, &len);
     const uint8_t *body = channel.data + CELLAR_RECORD_HEADER_BYTES;
+    *request = (struct cellar_request){.kind = (enum cellar_record_kind)kind,
+                                       .socket = channel.passed};
+    channel.passed = -1;
+    if (kind == CELLAR_RECORD_FREEZE && request->socket >= 0)
+        return;
+    if (kind != CELLAR_RECORD_CODE || len < CELLAR_RECORD_CODE_BYTES)
+        leave("the control socket carried no cell");
     request->cell = get_number(body, NUMBER_BYTES);
     request->ticket = get_number(body + NUMBER_BYTES, NUMBER_BYTES);
     request->code = (const char *)body + CELLAR_RECORD_CODE_BYTES;
     request->len = (size_t)len - CELLAR_RECORD_CODE_BYTES;
+}
+
+/* ------------------------------------------------------------------ copies --
+ */
+
+/* Small enough for any socket that nobody reads from; a copy that can't speak
+ * is none. */
+static void send_small(int fd, enum cellar_record_kind kind, const void *body,
+                       size_t len)
+{
+    uint8_t record[CELLAR_RECORD_HEADER_BYTES + CELLAR_WHY_MAX];
+    put_number(record, len, 4);
+    record[4] = (uint8_t)kind;
+    if (len > 0)
+        memcpy(record + CELLAR_RECORD_HEADER_BYTES, body, len);
+    len += CELLAR_RECORD_HEADER_BYTES;
+    if (send(fd, record, len, MSG_NOSIGNAL) != (ssize_t)len)
+        leave(NULL);
+}
+
+void cellar_channel_refuse(int socket, const char *why)
+{
+    size_t len = strlen(why);
+    uint8_t record[CELLAR_RECORD_HEADER_BYTES + CELLAR_WHY_MAX];
+    len = len < CELLAR_WHY_MAX ? len : CELLAR_WHY_MAX;
+    put_number(record, len, 4);
+    record[4] = CELLAR_RECORD_UNFIT;
+    memcpy(record + CELLAR_RECORD_HEADER_BYTES, why, len);
+    (void)!send(socket, record, CELLAR_RECORD_HEADER_BYTES + len, MSG_NOSIGNAL);
+    close(socket);
+}
+
+/* The agent's pipes are not held open by those who don't write to them: it has
+ * to hear when the last writer is gone. */
+static void let_go_of_pipe(int place, struct stat *ours)
+{
+    struct stat now;
+    int nowhere = -1;
+    if (!identify(place, &now) || now.st_dev != ours->st_dev ||
+        now.st_ino != ours->st_ino)
+        return;
+    nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nowhere < 0)
+        close(place); /* nobody's is better than another's */
+    else
+        take_pipe(nowhere, place, ours);
+}
+
+enum cellar_wake_reason cellar_channel_freeze(int socket, uint64_t *ping)
+{
+    uint64_t len = 0;
+    channel.fd = socket;
+    channel.len = 0;
+    channel.used = 0;
+    let_go_of_pipe(STDOUT_FILENO, &channel.pipes[0]);
+    let_go_of_pipe(STDERR_FILENO, &channel.pipes[1]);
+    send_small(socket, CELLAR_RECORD_FROZEN, NULL, 0);
+    uint8_t kind = read_record(CELLAR_RECORD_WAKE_BYTES, &len);
+    if (kind != CELLAR_RECORD_WAKE || len != CELLAR_RECORD_WAKE_BYTES)
+        leave("the control socket woke nobody");
+    const uint8_t *body = channel.data + CELLAR_RECORD_HEADER_BYTES;
+    *ping = get_number(body + 1, NUMBER_BYTES);
+    return (enum cellar_wake_reason)body[0];
+}
+
+void cellar_channel_awake(uint64_t sum)
+{
+    uint8_t body[CELLAR_RECORD_AWAKE_BYTES];
+    put_number(body, sum, sizeof(body));
+    send_small(channel.fd, CELLAR_RECORD_AWAKE, body, sizeof(body));
 }

@@ -22,8 +22,11 @@
 
 #include "proto/record.h"
 
-/* A cell to run. `code` lives until the next cellar_channel_wait(). */
+/* A cell to run (CODE), or a wish for a copy (FREEZE). `code` lives until the
+ * next cellar_channel_wait(). */
 struct cellar_request {
+    enum cellar_record_kind kind;
+    int socket; /* of the copy: the caller's to close; -1 with CODE */
     uint64_t cell;
     uint64_t ticket; /* for cellar_answer_end() */
     const char *code;
@@ -65,8 +68,23 @@ bool cellar_channel_wait(void);
 /* Whether the socket has bytes to read. For signal handlers too. */
 bool cellar_channel_has_bytes(void);
 
-/* Reads the next cell. Ends the process as cellar_channel_send() does, also on
- * a record that is no CODE. */
+/* Whether what is there begins a cell; after cellar_channel_wait(). */
+bool cellar_channel_has_cell(void);
+
+/* Reads the next cell or wish. Ends the process as cellar_channel_send() does,
+ * also on a record that is neither. */
 void cellar_channel_read(struct cellar_request *request);
+
+/* Says on a copy's socket, which is closed, why there will be none. */
+void cellar_channel_refuse(int socket, const char *why);
+
+/* In a copy that has just been forked: `socket` is the channel from now on,
+ * what is written to stdout and stderr goes nowhere. Says FROZEN and waits,
+ * until it is woken and has its pipes; ends the process when the agent lets go
+ * of it. */
+enum cellar_wake_reason cellar_channel_freeze(int socket, uint64_t *ping);
+
+/* Says AWAKE. */
+void cellar_channel_awake(uint64_t sum);
 
 #endif

@@ -363,3 +363,50 @@ PyObject *cellar_task_run(const struct cellar_code *code, PyObject *globals)
     Py_DECREF(value);
     return NULL;
 }
+
+/* ------------------------------------------------------------------ copied --
+ */
+
+/* A selector as the loop's, for the same files. */
+static PyObject *copy_selector(PyObject *old)
+{
+    CELLAR_REF PyObject *fresh =
+        PyObject_CallObject((PyObject *)Py_TYPE(old), NULL);
+    CELLAR_REF PyObject *map = PyObject_CallMethod(old, "get_map", NULL);
+    CELLAR_REF PyObject *values = map ? PyMapping_Values(map) : NULL;
+    Py_ssize_t count = values ? PyList_Size(values) : -1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        /* fileobj, fd, events, data */
+        PyObject *key = PyList_GetItem(values, i);
+        CELLAR_REF PyObject *done = PyObject_CallMethod(
+            fresh, "register", "OOO", PyTuple_GetItem(key, 0),
+            PyTuple_GetItem(key, 2), PyTuple_GetItem(key, 3));
+        if (!done)
+            return NULL;
+    }
+    return fresh && count >= 0 ? CELLAR_TAKE(fresh) : NULL;
+}
+
+static bool call(PyObject *object, const char *method)
+{
+    CELLAR_REF PyObject *done = PyObject_CallMethod(object, method, NULL);
+    return done != NULL;
+}
+
+static bool renew_loop(PyObject *loop)
+{
+    CELLAR_REF PyObject *old = PyObject_GetAttrString(loop, "_selector");
+    CELLAR_REF PyObject *fresh = old ? copy_selector(old) : NULL;
+    return fresh && PyObject_SetAttrString(loop, "_selector", fresh) == 0 &&
+           call(old, "close") && call(loop, "_close_self_pipe") &&
+           call(loop, "_make_self_pipe");
+}
+
+void cellar_task_renew(void)
+{
+    if (!tasks.loop || is_true(tasks.loop, "is_closed") ||
+        (!PyErr_Occurred() && renew_loop(tasks.loop)))
+        return;
+    PyErr_Clear();
+    Py_CLEAR(tasks.loop);
+}

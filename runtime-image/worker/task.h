@@ -22,4 +22,9 @@ bool cellar_task_init(void);
  * second one stops waiting for that. */
 PyObject *cellar_task_run(const struct cellar_code *code, PyObject *globals);
 
+/* In a process that was copied: the loop shares its epoll and its wake-up pipe
+ * with the one it was copied from, and gets its own. A loop that can't be given
+ * them is let go of, with the tasks it had. */
+void cellar_task_renew(void);
+
 #endif

@@ -5,9 +5,10 @@
  *     agent_host PROGRAM ARGUMENT...       (its stderr is ours)
  *
  * Commands on stdin, one a line; HEX is bytes in hexadecimal, "-" for none:
- *     hello MARK LEASE_MS GRACE_MS NPROC NOFILE FSIZE LIFE_MS   greets (again)
+ *     hello MARK LEASE_MS GRACE_MS NPROC NOFILE FSIZE LIFE_MS POLICY  greets
  *     run CELL TIMEOUT_MS OUTPUT_MAX HEX
- *     interrupt CELL | reset | ping | stop
+ *     interrupt CELL | reset | ping | stop | list
+ *     checkpoint HEX | restore HEX | drop HEX   with the tag
  *     raw HEX         writes bytes as they are
  *     hold 0|1        1: acknowledges nothing from now on
  *     pause | resume  stops reading the program's output, and goes on
@@ -16,7 +17,9 @@
  *
  * What comes is printed as a line each: "ready 1 3.11.2 6 2",
  * "output 3 1 HEX", "done 3 STATUS STATE LIMIT CODE DROPPED1 DROPPED2 WALL CPU
- * PEAK NAME MESSAGE TRACEBACK [TYPE DATA]...", "broken CODE", "eof".
+ * PEAK FROM TAKEN WHY NAME MESSAGE TRACEBACK [TYPE DATA]...",
+ * "reply REQUEST OK AFTER US TEXT", "copies HELD [TAG AFTER AGE]...",
+ * "broken CODE", "eof".
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -33,9 +36,8 @@
 #include "proto/link.h"
 #include "proto/sign.h"
 
-#define LINE_BYTES  (4u << 20)
-#define NUMBERS_MAX 8
-#define READ_BYTES  (256u << 10)
+#define LINE_BYTES (4u << 20)
+#define READ_BYTES (256u << 10)
 
 struct host {
     struct cellar_link link;
@@ -119,17 +121,18 @@ static void say(struct host *host, struct cellar_message *msg)
 
 static void on_hello(struct host *host, char *rest)
 {
-    uint64_t n[7];
+    uint64_t n[8];
     uint8_t nonce[CELLAR_NONCE_BYTES];
     struct cellar_buf out;
-    get_numbers(rest, n, 7);
+    get_numbers(rest, n, 8);
     struct cellar_message msg = {.type = CELLAR_MSG_HELLO, .mark = n[0]};
     msg.u.hello = (struct cellar_msg_hello){.lease_ms = n[1],
                                             .grace_ms = n[2],
                                             .nproc = n[3],
                                             .nofile = n[4],
                                             .fsize = n[5],
-                                            .life_ms = n[6]};
+                                            .life_ms = n[6],
+                                            .policy = n[7]};
     cellar_buf_init(&out, 2 * CELLAR_PAYLOAD_MAX);
     if (getrandom(nonce, sizeof(nonce), 0) != (ssize_t)sizeof(nonce) ||
         cellar_link_greet(&host->link, !host->greeted, nonce, &msg, &out) !=
@@ -158,6 +161,13 @@ static void on_plain(struct host *host, enum cellar_message_type type,
     say(host, &(struct cellar_message){.type = type, .cell = cell});
 }
 
+static void on_tag(struct host *host, enum cellar_message_type type, char *hex)
+{
+    struct cellar_message msg = {.type = type};
+    msg.u.tag.tag = get_hex(hex);
+    say(host, &msg);
+}
+
 /* -------------------------------------------------------------- listening --
  */
 
@@ -173,15 +183,37 @@ static void show_done(const struct cellar_message *msg)
                                 done->dropped_stderr,
                                 done->wall_us,
                                 done->cpu_us,
-                                done->peak_memory_bytes};
+                                done->peak_memory_bytes,
+                                done->restored_from,
+                                done->checkpoint};
     printf("done");
     put_numbers(numbers, sizeof(numbers) / sizeof(numbers[0]));
+    put_hex(done->checkpoint_why);
     put_hex(done->error_name);
     put_hex(done->error_message);
     put_hex(done->traceback);
     for (size_t i = 0; i < done->parts; i++) {
         put_hex(done->result[i].type);
         put_hex(done->result[i].data);
+    }
+}
+
+static void show_reply(const struct cellar_msg_reply *reply)
+{
+    const uint64_t numbers[] = {reply->request, reply->ok, reply->after,
+                                reply->took_us};
+    printf("reply");
+    put_numbers(numbers, 4);
+    put_hex(reply->text);
+}
+
+static void show_copies(const struct cellar_msg_copies *copies)
+{
+    printf("copies %" PRIu64, copies->held_bytes);
+    for (size_t i = 0; i < copies->count; i++) {
+        put_hex(copies->kept[i].tag);
+        put_numbers(&copies->kept[i].after, 1);
+        put_numbers(&copies->kept[i].age_ms, 1);
     }
 }
 
@@ -208,6 +240,10 @@ static void show(const struct cellar_message *msg)
     } else if (msg->type == CELLAR_MSG_FAULT) {
         printf("fault %" PRIu64, msg->u.fault.code);
         put_hex(msg->u.fault.text);
+    } else if (msg->type == CELLAR_MSG_REPLY) {
+        show_reply(&msg->u.reply);
+    } else if (msg->type == CELLAR_MSG_COPIES) {
+        show_copies(&msg->u.copies);
     } else {
         printf("%s", cellar_message_name(msg->type));
     }
@@ -308,6 +344,14 @@ static void obey(struct host *host, char *line)
         on_plain(host, CELLAR_MSG_PING, rest);
     else if (strcmp(line, "stop") == 0)
         on_plain(host, CELLAR_MSG_STOP, rest);
+    else if (strcmp(line, "list") == 0)
+        on_plain(host, CELLAR_MSG_LIST, rest);
+    else if (strcmp(line, "checkpoint") == 0)
+        on_tag(host, CELLAR_MSG_CHECKPOINT, rest);
+    else if (strcmp(line, "restore") == 0)
+        on_tag(host, CELLAR_MSG_RESTORE, rest);
+    else if (strcmp(line, "drop") == 0)
+        on_tag(host, CELLAR_MSG_DROP, rest);
     else if (strcmp(line, "raw") == 0)
         on_raw(host, rest);
     else if (strcmp(line, "hold") == 0)

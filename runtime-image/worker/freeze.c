@@ -1,0 +1,233 @@
+#include "runtime-image/worker/freeze.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "proto/limits.h"
+#include "proto/record.h"
+#include "runtime-image/worker/cell.h"
+#include "runtime-image/worker/channel.h"
+#include "runtime-image/worker/interrupt.h"
+#include "runtime-image/worker/seed.h"
+#include "runtime-image/worker/task.h"
+
+/* Known to hang or crash in a forked process, threads or not. */
+static const struct {
+    const char *module;
+    const char *why;
+} breakers[] = {
+    {"grpc._cython.cygrpc", "gRPC does not survive a fork"},
+    {"tensorflow.python", "TensorFlow does not survive a fork"},
+    {"jaxlib", "JAX does not survive a fork"},
+    {"polars", "Polars does not survive a fork"},
+    {"jpype", "JPype's Java does not survive a fork"},
+    {"ray._raylet", "Ray does not survive a fork"},
+};
+
+#define BREAKERS (sizeof(breakers) / sizeof(breakers[0]))
+
+static struct {
+    PyObject *count; /* _thread._count */
+    PyObject *names[BREAKERS];
+    PyObject *ping; /* the code of an addition */
+    char why[CELLAR_WHY_MAX];
+    size_t fit_tasks; /* so many threads were found to be of known libraries */
+} freezer;
+
+bool cellar_freeze_init(void)
+{
+    freezer.count = cellar_import_from("_thread", "_count");
+    freezer.ping = Py_CompileString("ping + 1", "<cellar>", Py_eval_input);
+    for (size_t i = 0; i < BREAKERS; i++) {
+        freezer.names[i] = PyUnicode_InternFromString(breakers[i].module);
+        if (!freezer.names[i])
+            return false;
+    }
+    return freezer.count && freezer.ping;
+}
+
+/* ------------------------------------------------------- what can't be --- */
+
+/* "<count> <what>"; without a count only what. */
+static const char *say(size_t count, const char *what)
+{
+    if (count > 0)
+        (void)snprintf(freezer.why, sizeof(freezer.why), "%zu %s", count, what);
+    else
+        (void)snprintf(freezer.why, sizeof(freezer.why), "%s", what);
+    return freezer.why;
+}
+
+static size_t python_threads(void)
+{
+    CELLAR_REF PyObject *count = PyObject_CallObject(freezer.count, NULL);
+    long n = count ? PyLong_AsLong(count) : 0;
+    PyErr_Clear();
+    return n > 0 ? (size_t)n : 0;
+}
+
+/* All of the process, this one too: a directory has two links, and one for each
+ * directory in it. */
+static size_t tasks(void)
+{
+    struct stat st;
+    bool known =
+        syscall(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) == 0;
+    return known && st.st_nlink > 2 ? (size_t)st.st_nlink - 2 : 1;
+}
+
+static void done_file(FILE **file)
+{
+    if (*file)
+        fclose(*file);
+}
+
+/* OpenBLAS stops its threads when the process forks, and starts them again;
+ * GNU's and LLVM's OpenMP hang in the child. */
+static bool are_of_openblas(void)
+{
+    __attribute__((cleanup(done_file))) FILE *maps =
+        fopen("/proc/self/maps", "re");
+    char line[512];
+    bool openblas = false;
+    while (maps && fgets(line, sizeof(line), maps)) {
+        if (strstr(line, "libgomp") || strstr(line, "libomp") ||
+            strstr(line, "libiomp"))
+            return false;
+        openblas |= strstr(line, "openblas") != NULL;
+    }
+    return openblas;
+}
+
+static const char *find_breaker(void)
+{
+    PyObject *modules = PyImport_GetModuleDict();
+    for (size_t i = 0; i < BREAKERS; i++)
+        if (PyDict_GetItem(modules, freezer.names[i]))
+            return breakers[i].why;
+    return NULL;
+}
+
+const char *cellar_freeze_hindrance(void)
+{
+    const char *breaker = find_breaker();
+    if (breaker)
+        return breaker;
+    size_t all = tasks();
+    if (all == 1)
+        return NULL;
+    size_t python = python_threads();
+    if (python > 0)
+        return say(python, "of its threads would be missing");
+    if (all != freezer.fit_tasks && !are_of_openblas())
+        return say(all - 1, "threads of a library would be missing");
+    freezer.fit_tasks = all;
+    return NULL;
+}
+
+/* ------------------------------------------------------------- forking --- */
+
+/* The copy is to be the agent's child, not the worker's: the program must not
+ * find it when it waits for children of its own, and the agent must hear of
+ * its end. So a process in between forks it and dies; it shares the memory with
+ * the worker, which stands still meanwhile (vfork), so that nothing is copied
+ * twice. True in the copy, whose stack is its own from then on. */
+static bool split(int *failed)
+{
+    int status = 0;
+    pid_t between = vfork();
+    if (between == 0) {
+        pid_t copy = fork();
+        if (copy == 0)
+            return true;
+        _exit(copy < 0 ? errno : 0);
+    }
+    *failed = errno;
+    if (between < 0)
+        return false;
+    while (waitpid(between, &status, 0) < 0 && errno == EINTR)
+        continue;
+    *failed = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+    return false;
+}
+
+/* The end of the process in between is none of the program's children's. */
+static void forget_child_signal(const sigset_t *before)
+{
+    sigset_t child;
+    const struct timespec now = {0};
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    if (!sigismember(before, SIGCHLD))
+        (void)sigtimedwait(&child, NULL, &now);
+}
+
+/* -------------------------------------------------------------- the copy -- */
+
+/* That the interpreter runs, and is whoever it was. */
+static void answer(uint64_t ping)
+{
+    CELLAR_REF PyObject *names =
+        Py_BuildValue("{sK}", "ping", (unsigned long long)ping);
+    CELLAR_REF PyObject *sum =
+        names ? PyEval_EvalCode(freezer.ping, names, names) : NULL;
+    if (sum)
+        cellar_channel_awake(PyLong_AsUnsignedLongLong(sum));
+    else
+        _exit(EXIT_FAILURE);
+}
+
+static void be_copy(int socket, const sigset_t *signals)
+{
+    uint64_t ping = 0;
+    setsid();
+    enum cellar_wake_reason reason = cellar_channel_freeze(socket, &ping);
+    (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    (void)sigprocmask(SIG_SETMASK, signals, NULL);
+    cellar_cell_move();
+    cellar_task_renew();
+    if (reason == CELLAR_WAKE_BRANCH)
+        cellar_seed_anew();
+    cellar_interrupt_discard();
+    answer(ping);
+}
+
+/* A copy is closed to other processes of its user from its first moment on:
+ * it is born of a worker that is. */
+bool cellar_freeze(int socket)
+{
+    sigset_t all, before;
+    int failed = 0;
+    const char *why = cellar_freeze_hindrance();
+    cellar_interrupt_discard();
+    if (why) {
+        cellar_channel_refuse(socket, why);
+        return false;
+    }
+    sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, &before);
+    bool dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1;
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (split(&failed)) {
+        be_copy(socket, &before);
+        return false;
+    }
+    if (dumpable)
+        (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    forget_child_signal(&before);
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    if (failed)
+        cellar_channel_refuse(socket, say(0, strerror(failed)));
+    else
+        close(socket);
+    return failed == 0;
+}
