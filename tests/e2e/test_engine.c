@@ -208,7 +208,7 @@ static void is_attached_to_again(void **state)
         cellar_stream_close(w->stream);
         w->stream = NULL;
         w->bytes = 0;
-        wait_done(w, w->engine->ops->attach(w->engine, w->id, &events,
+        wait_done(w, w->engine->ops->attach(w->engine, w->id, 0, &events,
                                             on_started, w, NULL));
         assert_ok(w);
         assert_int_equal(
@@ -244,8 +244,8 @@ static void is_gone_when_removed_and_says_so(void **state)
     assert_non_null(strstr(w->reason, "killed from outside"));
     cellar_stream_close(w->stream);
     w->stream = NULL;
-    wait_done(w, w->engine->ops->attach(w->engine, w->id, &events, on_started,
-                                        w, NULL));
+    wait_done(w, w->engine->ops->attach(w->engine, w->id, 0, &events,
+                                        on_started, w, NULL));
     assert_int_equal(w->err.code, CELLAR_E_LOST);
 }
 

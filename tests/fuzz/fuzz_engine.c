@@ -173,7 +173,7 @@ static enum cellar_code begin(struct cellar_engine *engine, uint8_t call,
     case 0:
         return start(engine, err);
     case 1:
-        return ops->attach(engine, ID, &events, on_started, NULL, err);
+        return ops->attach(engine, ID, 0, &events, on_started, NULL, err);
     case 2:
         return ops->remove(engine, ID, on_done, NULL, err);
     case 3:

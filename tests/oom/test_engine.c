@@ -264,7 +264,7 @@ static enum cellar_code call_start(struct cellar_engine *engine,
 static enum cellar_code call_attach(struct cellar_engine *engine,
                                     struct cellar_error *err)
 {
-    return engine->ops->attach(engine, ID, &events, on_started, NULL, err);
+    return engine->ops->attach(engine, ID, 0, &events, on_started, NULL, err);
 }
 
 static enum cellar_code call_list(struct cellar_engine *engine,
