@@ -11,8 +11,8 @@
 
 #include "docker_private.h"
 
-/* "4294967295:4294967295" */
-#define USER_BYTES 22
+/* Of a uid or gid, at most. */
+#define ID_DIGITS 10
 
 struct attach {
     struct docker_op op; /* first */
@@ -146,15 +146,20 @@ static void on_relay(struct docker_op *op, const struct docker_reply *r)
         give_up(op, &err);
 }
 
+/* Digits of a number above zero at the start of `text`; 0: it is none. */
+static size_t id_digits(const char *text)
+{
+    size_t len = strspn(text, "0123456789");
+    return *text != '0' && len <= ID_DIGITS ? len : 0;
+}
+
 /* "61001:61001", as every container of ours has it; it stands in the relay's
  * description as it is. */
 static bool is_user(const char *user)
 {
-    size_t uid = strspn(user, "0123456789");
-    const char *group = user + uid;
-    size_t gid = *group ? strspn(group + 1, "0123456789") : 0;
-    return uid > 0 && *user != '0' && *group == ':' && gid > 0 &&
-           group[1 + gid] == '\0' && strlen(user) < USER_BYTES;
+    size_t uid = id_digits(user);
+    size_t gid = uid && user[uid] == ':' ? id_digits(user + uid + 1) : 0;
+    return gid && user[uid + 1 + gid] == '\0';
 }
 
 static enum cellar_code make_relay(struct attach *attach, const json_t *inspect,
