@@ -14,8 +14,10 @@
 /* More than a stat's line up to its parent's number. */
 #define STAT_BYTES 256
 
-/* What came with a packet. */
+/* A packet, and what came with it. */
 struct parcel {
+    uint8_t packet[CELLAR_DOOR_BYTES];
+    ssize_t len;
     pid_t sender; /* 0: the kernel did not say */
     int fds[CELLAR_DOOR_FDS];
     size_t count;
@@ -180,27 +182,27 @@ static void unpack(struct parcel *parcel, struct msghdr *msg)
     }
 }
 
-/* Bytes of the packet and what came with them; of fds that there is no room
- * for the kernel makes none here. -1: nothing has come yet. */
-static ssize_t hear(int fd, uint8_t packet[CELLAR_DOOR_BYTES],
-                    struct parcel *parcel)
+/* False: nothing has come yet. There is room for the fds of a relay: of more
+ * the kernel makes none here, and says so. */
+static bool hear(int fd, struct parcel *parcel)
 {
     union {
         struct cmsghdr align;
         char room[CMSG_SPACE(sizeof(struct ucred)) +
                   CMSG_SPACE(CELLAR_DOOR_FDS * sizeof(int))];
     } control = {0};
-    struct iovec bytes = {.iov_base = packet, .iov_len = CELLAR_DOOR_BYTES};
+    struct iovec bytes = {.iov_base = parcel->packet,
+                          .iov_len = sizeof(parcel->packet)};
     struct msghdr msg = {.msg_iov = &bytes,
                          .msg_iovlen = 1,
                          .msg_control = control.room,
                          .msg_controllen = sizeof(control.room)};
-    ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? -1 : 0;
+    parcel->len = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (parcel->len < 0)
+        return errno != EAGAIN && errno != EINTR;
     unpack(parcel, &msg);
     parcel->excess |= (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
-    return n;
+    return true;
 }
 
 static bool ready_stream(int fd)
@@ -212,34 +214,35 @@ static bool ready_stream(int fd)
            fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
 }
 
-static uint64_t lane_of(const uint8_t packet[CELLAR_DOOR_BYTES])
+static uint64_t lane_of(const struct parcel *parcel)
 {
     uint64_t lane = 0;
     for (size_t i = 0; i < CELLAR_DOOR_BYTES; i++)
-        lane = lane << 8 | packet[i];
+        lane = lane << 8 | parcel->packet[i];
     return lane;
 }
 
 /* Whether it is whole, and the relay's own that holds the connection. */
-static bool is_relays(const struct cellar_door *door, int fd, ssize_t len,
+static bool is_relays(const struct cellar_door *door, int fd,
                       const struct parcel *parcel)
 {
-    return len == (ssize_t)CELLAR_DOOR_BYTES && !parcel->excess &&
-           parcel->count == CELLAR_DOOR_FDS && parcel->sender == peer_of(fd) &&
-           door->is_engines(parcel->sender) && ready_stream(parcel->fds[0]) &&
-           ready_stream(parcel->fds[1]);
+    return parcel->len == (ssize_t)CELLAR_DOOR_BYTES && !parcel->excess &&
+           parcel->count == CELLAR_DOOR_FDS && lane_of(parcel) > 0 &&
+           lane_of(parcel) <= CELLAR_DOOR_LANE_MAX &&
+           parcel->sender == peer_of(fd) && door->is_engines(parcel->sender) &&
+           ready_stream(parcel->fds[0]) && ready_stream(parcel->fds[1]);
 }
 
 /* Whatever was heard, `at` waits no longer. */
-static bool judge(struct cellar_door *door, size_t at, uint64_t lane, bool good,
+static bool judge(struct cellar_door *door, size_t at,
                   const struct parcel *parcel, struct cellar_visitor *out)
 {
     int fd = door->waiting[at];
-    if (good && lane > 0 && lane <= CELLAR_DOOR_LANE_MAX) {
+    if (is_relays(door, fd, parcel)) {
         forget(door, at);
         (void)epoll_ctl(door->poll, EPOLL_CTL_DEL, fd, NULL);
-        *out =
-            (struct cellar_visitor){lane, parcel->fds[0], parcel->fds[1], fd};
+        *out = (struct cellar_visitor){lane_of(parcel), parcel->fds[0],
+                                       parcel->fds[1], fd};
         return true;
     }
     for (size_t i = 0; i < parcel->count; i++)
@@ -252,14 +255,10 @@ static bool judge(struct cellar_door *door, size_t at, uint64_t lane, bool good,
 static bool ask_waiting(struct cellar_door *door, struct cellar_visitor *out)
 {
     for (size_t at = 0; at < door->count;) {
-        uint8_t packet[CELLAR_DOOR_BYTES] = {0};
         struct parcel parcel = {.sender = 0};
-        int fd = door->waiting[at];
-        ssize_t len = hear(fd, packet, &parcel);
-        if (len < 0)
+        if (!hear(door->waiting[at], &parcel))
             at++;
-        else if (judge(door, at, lane_of(packet),
-                       is_relays(door, fd, len, &parcel), &parcel, out))
+        else if (judge(door, at, &parcel, out))
             return true;
     }
     return false;
