@@ -89,9 +89,12 @@ static int reach_agent(void)
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
                              sizeof(patience)) != 0)
         die("no socket: %m");
-    if (connect(fd, (const struct sockaddr *)&address, len) != 0)
-        die("the agent takes no relays: %m: an image of this version of "
-            "Cellar's has an agent that does");
+    if (connect(fd, (const struct sockaddr *)&address, len) != 0) {
+        if (errno == EAGAIN)
+            die("the agent did not answer within %d s", GIVE_UP_S);
+        die("the agent takes no relays (%m): make the image anew with this "
+            "Cellar (`cellar image build`), and the session with it");
+    }
     insist_on_agent(fd);
     return fd;
 }
