@@ -58,6 +58,9 @@
 #define CELLAR_CHECKPOINTS_MAX    16u
 #define CELLAR_COPIES_MAX         (CELLAR_CHECKPOINTS_MAX + 2u)
 
+/* Branches that one FORK makes. */
+#define CELLAR_BRANCHES_MAX 16u
+
 /* Why a checkpoint was not taken, in a line. */
 #define CELLAR_WHY_MAX 256u
 

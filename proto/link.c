@@ -24,6 +24,7 @@ static const struct {
     {CELLAR_MSG_RESTORE, CELLAR_ROLE_HOST, CELLAR_LINK_OPEN},
     {CELLAR_MSG_DROP, CELLAR_ROLE_HOST, CELLAR_LINK_OPEN},
     {CELLAR_MSG_LIST, CELLAR_ROLE_HOST, CELLAR_LINK_OPEN},
+    {CELLAR_MSG_FORK, CELLAR_ROLE_HOST, CELLAR_LINK_OPEN},
     {CELLAR_MSG_WELCOME, CELLAR_ROLE_AGENT, CELLAR_LINK_GREETED},
     {CELLAR_MSG_READY, CELLAR_ROLE_AGENT, CELLAR_LINK_OPEN},
     {CELLAR_MSG_OUTPUT, CELLAR_ROLE_AGENT, CELLAR_LINK_OPEN},
@@ -145,6 +146,10 @@ void cellar_link_init(struct cellar_link *link, enum cellar_role role,
         memcpy(link->key, key, CELLAR_KEY_BYTES);
         link->state = CELLAR_LINK_BROKEN;
         link->fault = CELLAR_E_PROTO;
+    } else if (key) {
+        memcpy(link->key, key, CELLAR_KEY_BYTES);
+        cellar_link_make_mark(link, CELLAR_ROLE_HOST, link->mark);
+        cellar_link_hunt(link);
     }
 }
 

@@ -71,8 +71,9 @@ struct cellar_link {
     struct cellar_buf in;
 };
 
-/* Host: `key` is the session's. Agent: `key` is NULL, the preamble brings it.
- * Copies; allocates nothing. A host's link is BROKEN until it greets. */
+/* Host: `key` is the session's. Agent: `key` is NULL, the preamble brings it; a
+ * branch's is known before, and no preamble comes. Copies; allocates nothing. A
+ * host's link is BROKEN until it greets. */
 void cellar_link_init(struct cellar_link *link, enum cellar_role role,
                       const uint8_t *key);
 

@@ -114,9 +114,12 @@ static const struct field fault_fields[] = {
     BIN(fault.text, 0, CELLAR_MESSAGE_MAX),
 };
 static const struct field reply_fields[] = {
-    U64(reply.request, 0, CELLAR_MSG_LIST), {.kind = FLAG, .at = AT(reply.ok)},
+    U64(reply.request, 0, CELLAR_MSG_FORK), {.kind = FLAG, .at = AT(reply.ok)},
     BIN(reply.text, 0, CELLAR_WHY_MAX),     U64(reply.after, 0, UINT64_MAX),
-    U64(reply.took_us, 0, UINT64_MAX),
+    U64(reply.took_us, 0, UINT64_MAX),      U64(reply.lane, 0, UINT32_MAX),
+};
+static const struct field fork_fields[] = {
+    U64(fork.count, 1, CELLAR_BRANCHES_MAX),
 };
 static const struct field copies_fields[] = {
     U64(copies.held_bytes, 0, UINT64_MAX),
@@ -141,6 +144,7 @@ static const struct layout layouts[] = {
     {CELLAR_MSG_RESTORE,   ZERO,     ANY,      WITH(tag_fields)},
     {CELLAR_MSG_DROP,      ZERO,     ANY,      WITH(tag_fields)},
     {CELLAR_MSG_LIST,      ZERO,     ANY,      NULL, 0},
+    {CELLAR_MSG_FORK,      ZERO,     ANY,      WITH(fork_fields)},
     {CELLAR_MSG_WELCOME,   ZERO,     ZERO,     WITH(welcome_fields)},
     {CELLAR_MSG_READY,     ZERO,     POSITIVE, WITH(ready_fields)},
     {CELLAR_MSG_OUTPUT,    ANY,      POSITIVE, WITH(output_fields)},

@@ -40,6 +40,7 @@
     X(RESTORE, 8, "restore")                                                   \
     X(DROP, 9, "drop")                                                         \
     X(LIST, 10, "list")                                                        \
+    X(FORK, 11, "fork")                                                        \
     X(WELCOME, 17, "welcome")                                                  \
     X(READY, 18, "ready")                                                      \
     X(OUTPUT, 19, "output")                                                    \
@@ -114,6 +115,10 @@ struct cellar_msg_tag {
     struct cellar_bytes tag; /* 1..CELLAR_CHECKPOINT_TAG_MAX bytes */
 };
 
+struct cellar_msg_fork {
+    uint64_t count; /* 1..CELLAR_BRANCHES_MAX */
+};
+
 struct cellar_msg_welcome {
     uint64_t version;
     uint8_t nonce[CELLAR_NONCE_BYTES];
@@ -170,14 +175,16 @@ struct cellar_msg_fault {
     struct cellar_bytes text;
 };
 
-/* What came of a CHECKPOINT, RESTORE or DROP; and, unasked for, of an automatic
- * checkpoint that DONE had promised and that failed: request 0. */
+/* What came of a CHECKPOINT, RESTORE, DROP, FORK or STOP; and, unasked for, of
+ * an automatic checkpoint that DONE had promised and that failed: request 0. */
 struct cellar_msg_reply {
     uint64_t request; /* enum cellar_message_type */
     bool ok;
     struct cellar_bytes text; /* why not; iff not ok */
     uint64_t after;           /* the cell after which the globals stood */
     uint64_t took_us;
+    uint64_t lane; /* of FORK: the first of the branches, which follow each
+                      other; else 0 */
 };
 
 /* One checkpoint that is kept. */
@@ -208,6 +215,7 @@ struct cellar_message {
         struct cellar_msg_done done;
         struct cellar_msg_fault fault;
         struct cellar_msg_tag tag; /* CHECKPOINT, RESTORE, DROP */
+        struct cellar_msg_fork fork;
         struct cellar_msg_reply reply;
         struct cellar_msg_copies copies;
     } u;

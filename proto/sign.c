@@ -16,6 +16,7 @@ _Static_assert(CELLAR_TAG_BYTES == crypto_aead_chacha20poly1305_ietf_ABYTES &&
 static const uint8_t epoch_label[LABEL_BYTES] = "cellar epoch";
 static const uint8_t resync_label[LABEL_BYTES] = "cellar resync";
 static const uint8_t hello_label[LABEL_BYTES] = "cellar hello";
+static const uint8_t lane_label[LABEL_BYTES] = "cellar lane";
 
 enum cellar_code cellar_sign_init(void)
 {
@@ -60,6 +61,17 @@ void cellar_sign_epoch_key(uint8_t out[CELLAR_KEY_BYTES],
     begin(&hash, CELLAR_KEY_BYTES, key, epoch_label, direction);
     add(&hash, host_nonce, CELLAR_NONCE_BYTES);
     add(&hash, agent_nonce, CELLAR_NONCE_BYTES);
+    finish(&hash, out, CELLAR_KEY_BYTES);
+}
+
+void cellar_sign_lane_key(uint8_t out[CELLAR_KEY_BYTES],
+                          const uint8_t key[CELLAR_KEY_BYTES], uint32_t lane)
+{
+    const uint8_t number[] = {(uint8_t)(lane >> 24), (uint8_t)(lane >> 16),
+                              (uint8_t)(lane >> 8), (uint8_t)lane};
+    crypto_generichash_state hash;
+    begin(&hash, CELLAR_KEY_BYTES, key, lane_label, CELLAR_TO_AGENT);
+    add(&hash, number, sizeof(number));
     finish(&hash, out, CELLAR_KEY_BYTES);
 }
 

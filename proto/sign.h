@@ -35,6 +35,10 @@ void cellar_sign_epoch_key(uint8_t out[CELLAR_KEY_BYTES],
                            const uint8_t host_nonce[CELLAR_NONCE_BYTES],
                            const uint8_t agent_nonce[CELLAR_NONCE_BYTES]);
 
+/* The session key of lane `lane`, which was forked from one with `key`. */
+void cellar_sign_lane_key(uint8_t out[CELLAR_KEY_BYTES],
+                          const uint8_t key[CELLAR_KEY_BYTES], uint32_t lane);
+
 void cellar_sign_tag(uint8_t tag[CELLAR_TAG_BYTES],
                      const uint8_t key[CELLAR_KEY_BYTES], uint64_t seq,
                      const uint8_t *payload, size_t len);

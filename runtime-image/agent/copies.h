@@ -32,12 +32,13 @@ enum cellar_copy_phase {
 struct cellar_copy {
     enum cellar_copy_phase phase;
     char tag[CELLAR_CHECKPOINT_TAG_MAX + 1]; /* "": an automatic one */
-    uint64_t after; /* the cell after which it was taken; 0: none had run */
-    uint64_t order; /* the newest has the highest */
-    uint64_t asked; /* when, in microseconds */
-    uint64_t taken; /* when it was frozen */
-    pid_t pid;      /* FROZEN */
-    int control;    /* our end of its socket */
+    uint64_t after;  /* the cell after which it was taken; 0: none had run */
+    uint64_t order;  /* the newest has the highest */
+    uint64_t asked;  /* when, in microseconds */
+    uint64_t taken;  /* when it was frozen */
+    pid_t pid;       /* FROZEN */
+    uint32_t branch; /* the lane that it is to become; 0: it is kept */
+    int control;     /* our end of its socket */
 };
 
 /* One place more than may be kept: a new one is there before the old one goes.
@@ -76,8 +77,7 @@ struct cellar_copy *cellar_copies_find(struct cellar_copies *copies,
 size_t cellar_copies_count(const struct cellar_copies *copies);
 size_t cellar_copies_named(const struct cellar_copies *copies);
 
-/* The pids of those that are frozen, for cellar_processes_kill_others(); gives
- * their number. Afterwards those that became 0 are forgotten. */
+/* The pids of those that are frozen; gives their number. */
 size_t cellar_copies_pids(const struct cellar_copies *copies,
                           pid_t pids[CELLAR_COPY_PLACES]);
 

@@ -40,22 +40,25 @@ static pid_t target(const struct seccomp_notif *asked, unsigned i)
 }
 
 static bool reaches(const struct seccomp_notif *asked,
-                    bool (*is_spared)(void *user, pid_t pid), void *user)
+                    bool (*is_spared)(void *user, pid_t pid, pid_t by),
+                    void *user)
 {
     pid_t first = target(asked, 0);
     pid_t second = target(asked, 1);
+    pid_t by = (pid_t)asked->pid;
     switch (asked->data.nr) {
     case SYS_tgkill:
     case SYS_rt_tgsigqueueinfo:
-        return is_spared(user, first) || is_spared(user, second);
+        return is_spared(user, first, by) || is_spared(user, second, by);
     default: /* kill, tkill, rt_sigqueueinfo; kill also takes a group */
-        return is_spared(user, first < 0 ? -first : first);
+        return is_spared(user, first < 0 ? -first : first, by);
     }
 }
 
 /* Whoever asked may have died meanwhile: then there is nothing to answer. */
 void cellar_guard_answer(struct cellar_guard *guard, size_t i,
-                         bool (*is_spared)(void *user, pid_t pid), void *user)
+                         bool (*is_spared)(void *user, pid_t pid, pid_t by),
+                         void *user)
 {
     union {
         struct seccomp_notif asked;

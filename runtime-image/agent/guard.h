@@ -31,9 +31,10 @@ void cellar_guard_init(struct cellar_guard *guard);
 void cellar_guard_add(struct cellar_guard *guard, int fd);
 
 /* Answers one question that waits at listener `i`; `is_spared` says which
- * processes may not be signalled. A listener that nobody is left of is closed,
- * and others may take its number. */
+ * processes may not be signalled, and by which one. A listener that nobody is
+ * left of is closed, and others may take its number. */
 void cellar_guard_answer(struct cellar_guard *guard, size_t i,
-                         bool (*is_spared)(void *user, pid_t pid), void *user);
+                         bool (*is_spared)(void *user, pid_t pid, pid_t by),
+                         void *user);
 
 #endif

@@ -3,108 +3,115 @@
 
 #include "agent.h"
 
-static void refuse(struct cellar_agent *agent, const char *why, uint64_t cell)
+static void refuse(struct cellar_lane *lane, const char *why, uint64_t cell)
 {
     cellar_agent_say("the host sent cell %" PRIu64 " %s", cell, why);
-    cellar_wire_break(&agent->wire, CELLAR_E_PROTO);
+    cellar_wire_break(&lane->wire, CELLAR_E_PROTO);
 }
 
 /* The first host's wishes come before any worker; a later one's hold from the
  * next worker on. The worker is started first: Python's start is what a new
  * session waits for. */
-static void on_hello(struct cellar_agent *agent, struct cellar_message *msg)
+static void on_hello(struct cellar_lane *lane, struct cellar_message *msg)
 {
-    agent->hello = msg->u.hello;
-    agent->life_end =
-        agent->hello.life_ms ? agent->now + agent->hello.life_ms * 1000 : 0;
+    lane->hello = msg->u.hello;
+    lane->life_end =
+        lane->hello.life_ms ? lane->agent->now + lane->hello.life_ms * 1000 : 0;
     uint64_t mark = msg->mark;
-    if (agent->generation == 0)
-        cellar_agent_start_worker(agent);
+    if (lane->number == 0 && lane->generation == 0)
+        cellar_lane_start_worker(lane);
     struct cellar_message welcome = {.type = CELLAR_MSG_WELCOME};
-    welcome.u.welcome.generation = agent->generation;
-    welcome.u.welcome.ready = agent->worker.ready;
-    welcome.u.welcome.running = agent->cell.number;
-    welcome.u.welcome.last_cell = agent->cell.last;
-    welcome.u.welcome.delivered = cellar_ring_delivered(&agent->wire.ring);
-    enum cellar_code code = cellar_wire_welcome(&agent->wire, mark, &welcome);
+    welcome.u.welcome.generation = lane->generation;
+    welcome.u.welcome.ready = lane->worker.ready;
+    welcome.u.welcome.running = lane->cell.number;
+    welcome.u.welcome.last_cell = lane->cell.last;
+    welcome.u.welcome.delivered = cellar_ring_delivered(&lane->wire.ring);
+    enum cellar_code code = cellar_wire_welcome(&lane->wire, mark, &welcome);
     if (code != CELLAR_OK) {
         cellar_agent_say("a host's hello was refused: %s",
                          cellar_code_text(code));
-        cellar_wire_break(&agent->wire, code);
+        cellar_wire_break(&lane->wire, code);
     }
 }
 
 /* Room for the DONE is made sure here, so that no result is lost later. */
-static void on_run(struct cellar_agent *agent, struct cellar_message *msg)
+static void on_run(struct cellar_lane *lane, struct cellar_message *msg)
 {
-    if (cellar_ring_room(&agent->wire.ring) < CELLAR_RING_RESERVE) {
-        refuse(agent, "without having taken the last one's results", msg->cell);
+    if (cellar_ring_room(&lane->wire.ring) < CELLAR_RING_RESERVE) {
+        refuse(lane, "without having taken the last one's results", msg->cell);
         return;
     }
     enum cellar_code code =
-        cellar_cell_accept(&agent->cell, msg->cell, &msg->u.run);
+        cellar_cell_accept(&lane->cell, msg->cell, &msg->u.run);
     if (code == CELLAR_E_PROTO)
-        refuse(agent, "out of turn", msg->cell);
+        refuse(lane, "out of turn", msg->cell);
     else if (code != CELLAR_OK)
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "taking a cell: %s",
                          cellar_code_text(code));
     else
-        cellar_agent_start_cell(agent);
+        cellar_lane_start_cell(lane);
 }
 
 /* One for a cell that has ended meanwhile crossed its DONE: nothing to do. */
-static void on_interrupt(struct cellar_agent *agent, struct cellar_message *msg)
+static void on_interrupt(struct cellar_lane *lane, struct cellar_message *msg)
 {
-    if (msg->cell == agent->cell.number)
-        cellar_agent_interrupt(agent);
+    if (msg->cell == lane->cell.number)
+        cellar_lane_interrupt(lane);
 }
 
-static void on_reset(struct cellar_agent *agent, struct cellar_message *msg)
+static void on_reset(struct cellar_lane *lane, struct cellar_message *msg)
 {
     (void)msg;
-    cellar_agent_reset(agent);
+    cellar_lane_reset(lane);
 }
 
-static void on_checkpoint(struct cellar_agent *agent,
-                          struct cellar_message *msg)
+static void on_checkpoint(struct cellar_lane *lane, struct cellar_message *msg)
 {
-    cellar_agent_checkpoint(agent, msg->u.tag.tag);
+    cellar_lane_checkpoint(lane, msg->u.tag.tag);
 }
 
-static void on_restore(struct cellar_agent *agent, struct cellar_message *msg)
+static void on_restore(struct cellar_lane *lane, struct cellar_message *msg)
 {
-    cellar_agent_restore(agent, msg->u.tag.tag);
+    cellar_lane_restore(lane, msg->u.tag.tag);
 }
 
-static void on_drop(struct cellar_agent *agent, struct cellar_message *msg)
+static void on_drop(struct cellar_lane *lane, struct cellar_message *msg)
 {
-    cellar_agent_drop(agent, msg->u.tag.tag);
+    cellar_lane_drop(lane, msg->u.tag.tag);
 }
 
-static void on_list(struct cellar_agent *agent, struct cellar_message *msg)
-{
-    (void)msg;
-    cellar_agent_list(agent);
-}
-
-static void on_ping(struct cellar_agent *agent, struct cellar_message *msg)
+static void on_list(struct cellar_lane *lane, struct cellar_message *msg)
 {
     (void)msg;
-    cellar_wire_send(&agent->wire,
+    cellar_lane_list(lane);
+}
+
+static void on_ping(struct cellar_lane *lane, struct cellar_message *msg)
+{
+    (void)msg;
+    cellar_wire_send(&lane->wire,
                      &(struct cellar_message){.type = CELLAR_MSG_PONG});
 }
 
-static void on_stop(struct cellar_agent *agent, struct cellar_message *msg)
+static void on_fork(struct cellar_lane *lane, struct cellar_message *msg)
+{
+    cellar_lane_fork(lane, msg->u.fork.count);
+}
+
+/* With others beside it the lane's end leaves the container, and its host is
+ * told: it can't see it. */
+static void on_stop(struct cellar_lane *lane, struct cellar_message *msg)
 {
     (void)msg;
-    cellar_agent_kill_all(agent);
-    exit(EXIT_SUCCESS);
+    cellar_lane_refuse(lane, CELLAR_MSG_STOP, NULL);
+    cellar_wire_flush(&lane->wire);
+    cellar_lane_leave(lane);
 }
 
 /* Which of them may come in which state of the link is the link's table. */
 static const struct {
     enum cellar_message_type type;
-    void (*take)(struct cellar_agent *agent, struct cellar_message *msg);
+    void (*take)(struct cellar_lane *lane, struct cellar_message *msg);
 } handlers[] = {
     {CELLAR_MSG_HELLO, on_hello},
     {CELLAR_MSG_RUN, on_run},
@@ -114,15 +121,16 @@ static const struct {
     {CELLAR_MSG_STOP, on_stop},
     {CELLAR_MSG_CHECKPOINT, on_checkpoint},
     {CELLAR_MSG_RESTORE, on_restore},
+    {CELLAR_MSG_FORK, on_fork},
     {CELLAR_MSG_DROP, on_drop},
     {CELLAR_MSG_LIST, on_list},
 };
 
-void cellar_agent_take(void *user, struct cellar_message *msg)
+void cellar_lane_take(void *user, struct cellar_message *msg)
 {
-    struct cellar_agent *agent = user;
+    struct cellar_lane *lane = user;
     for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
         if (handlers[i].type == msg->type)
-            handlers[i].take(agent, msg);
-    agent->lease_end = agent->now + agent->hello.lease_ms * 1000;
+            handlers[i].take(lane, msg);
+    lane->lease_end = lane->agent->now + lane->hello.lease_ms * 1000;
 }

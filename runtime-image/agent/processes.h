@@ -1,6 +1,6 @@
 /*
  * The processes of the container, the agent's own apart: reaped as they die,
- * and killed together. Some may be spared: the frozen copies of the worker.
+ * and killed together. Some may be spared: frozen copies, and other lanes'.
  */
 #ifndef CELLAR_AGENT_PROCESSES_H
 #define CELLAR_AGENT_PROCESSES_H
@@ -24,9 +24,26 @@ bool cellar_processes_reap(struct cellar_death *death);
  * something could not be killed. */
 bool cellar_processes_kill_all(void);
 
-/* Kills and reaps every one but the `count` in `spared`, which are left
- * stopped; one of those that is found dead becomes 0. False when there is no
- * /proc to tell them apart, or when others keep coming: kill all then. */
-bool cellar_processes_kill_others(pid_t *spared, size_t count);
+/* Who is spared: copies that are frozen, and stay stopped; and, `beside` them,
+ * other lanes: workers that go on, all that descends from them, and what the
+ * engine started. Both lists are the caller's. */
+struct cellar_kin {
+    pid_t *frozen;
+    size_t count;
+    pid_t *living;
+    size_t living_count;
+    bool beside;
+    void (*reaped)(void *user, const struct cellar_death *death);
+    void *user;
+};
+
+/* Kills and reaps every one that is not spared; `reaped` is told of each that
+ * has died, spared ones too. False when there is no /proc to tell them apart,
+ * or when others keep coming: kill all then. */
+bool cellar_processes_kill_strangers(const struct cellar_kin *kin);
+
+/* The parent of `pid`: 0 of one that the engine started, and of the agent; -1
+ * when there is no such process. */
+pid_t cellar_processes_parent(pid_t pid);
 
 #endif

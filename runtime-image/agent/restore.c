@@ -34,36 +34,38 @@ static struct cellar_bytes bytes_of(const char *text)
     return (struct cellar_bytes){(const uint8_t *)text, strlen(text)};
 }
 
-static void reply(struct cellar_agent *agent, uint64_t request, const char *why)
+static void reply(struct cellar_lane *lane, uint64_t request, const char *why)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_REPLY};
     msg.u.reply.request = request;
     msg.u.reply.ok = why == NULL;
     msg.u.reply.text = bytes_of(why ? why : "");
-    msg.u.reply.after = agent->stands;
+    msg.u.reply.after = lane->stands;
     if (request > 0)
-        msg.u.reply.took_us = agent->now - agent->freezer.asked;
-    cellar_agent_post(agent, &msg);
+        msg.u.reply.took_us = lane->agent->now - lane->freezer.asked;
+    if (request == CELLAR_MSG_FORK && !why)
+        msg.u.reply.lane = lane->forking.first;
+    cellar_lane_post(lane, &msg);
 }
 
 /* What somebody waits for has come to its end; `why` NULL: to a good one. */
-static void settle(struct cellar_agent *agent, const char *why)
+void cellar_lane_settle(struct cellar_lane *lane, const char *why)
 {
-    uint64_t request = agent->freezer.request;
-    agent->freezer.request = 0;
+    uint64_t request = lane->freezer.request;
+    lane->freezer.request = 0;
     if (request > 0 || why)
-        reply(agent, request, why);
+        reply(lane, request, why);
 }
 
-void cellar_agent_thaw(struct cellar_agent *agent)
+void cellar_lane_thaw(struct cellar_lane *lane)
 {
-    agent->freezer.due = false;
-    agent->freezer.wake_end = 0;
-    agent->freezer.look_at = 0;
-    if (agent->freezer.request > 0)
-        settle(agent, "every process of the session was ended");
-    cellar_copies_clear(&agent->copies);
-    agent->usage.copies = 0;
+    lane->freezer.due = false;
+    lane->freezer.wake_end = 0;
+    lane->freezer.look_at = 0;
+    if (lane->freezer.request > 0)
+        cellar_lane_settle(lane, "every process of the session was ended");
+    cellar_copies_clear(&lane->copies);
+    lane->usage.copies = 0;
 }
 
 /* --------------------------------------------------------------- freezing - */
@@ -71,125 +73,132 @@ void cellar_agent_thaw(struct cellar_agent *agent)
 /* A copy is born with the worker's place in the queue of the kernel's OOM
  * killer: so that it comes behind the worker later, the worker stands back
  * while it forks. */
-static void rank(struct cellar_agent *agent)
+static void rank(struct cellar_lane *lane)
 {
-    cellar_worker_rank(&agent->worker, cellar_copies_asked(&agent->copies)
-                                           ? CELLAR_RANK_COPY
-                                           : CELLAR_RANK_WORKER);
+    cellar_worker_rank(&lane->worker, cellar_copies_asked(&lane->copies)
+                                          ? CELLAR_RANK_COPY
+                                          : CELLAR_RANK_WORKER);
 }
 
-static void count_copies(struct cellar_agent *agent)
+static void count_copies(struct cellar_lane *lane)
 {
-    agent->usage.copies = cellar_copies_count(&agent->copies);
+    lane->usage.copies = cellar_copies_count(&lane->copies);
 }
 
-void cellar_agent_freeze(struct cellar_agent *agent)
+bool cellar_lane_ask_copy(struct cellar_lane *lane, const char *tag,
+                          uint32_t branch)
 {
-    struct cellar_freezer *freezer = &agent->freezer;
     int give = -1;
-    if (!freezer->due || !agent->worker.ready || agent->mute_end > 0)
+    struct cellar_copy *copy = cellar_copies_ask(
+        &lane->copies, tag, lane->stands, lane->agent->now, &give);
+    if (!copy)
+        return false;
+    copy->branch = branch;
+    rank(lane);
+    bool sent = cellar_worker_send_freeze(&lane->worker, give);
+    close(give);
+    if (!sent)
+        cellar_copy_drop(copy);
+    rank(lane);
+    return sent;
+}
+
+void cellar_lane_freeze(struct cellar_lane *lane)
+{
+    struct cellar_freezer *freezer = &lane->freezer;
+    if (!freezer->due || !lane->worker.ready || lane->mute_end > 0)
         return;
     freezer->due = false;
-    struct cellar_copy *copy = cellar_copies_ask(
-        &agent->copies, freezer->tag, agent->stands, agent->now, &give);
-    if (!copy) {
-        settle(agent, "the agent has no descriptor left for a copy");
-        return;
-    }
-    rank(agent);
-    if (!cellar_worker_send_freeze(&agent->worker, give)) {
-        cellar_copy_drop(copy);
-        rank(agent);
-        settle(agent, "the worker takes no requests");
-    }
-    close(give);
+    if (!cellar_lane_ask_copy(lane, freezer->tag, 0))
+        cellar_lane_settle(lane, "the worker can't be asked for a copy");
 }
 
 /* A new one takes the place of what is older: of its name, or automatic. */
-static void make_room(struct cellar_agent *agent,
-                      const struct cellar_copy *copy)
+static void make_room(struct cellar_lane *lane, const struct cellar_copy *copy)
 {
     if (copy->tag[0] == '\0') {
         cellar_copies_thin(
-            &agent->copies,
-            cellar_memory_is_short(&agent->memory) ? 1 : AUTOMATIC_MAX);
+            &lane->copies,
+            cellar_memory_is_short(&lane->agent->memory) ? 1 : AUTOMATIC_MAX);
         return;
     }
     for (size_t i = 0; i < CELLAR_COPY_PLACES; i++) {
-        struct cellar_copy *old = &agent->copies.all[i];
+        struct cellar_copy *old = &lane->copies.all[i];
         if (old->phase == CELLAR_COPY_FROZEN && old->order < copy->order &&
             strcmp(old->tag, copy->tag) == 0)
             cellar_copy_drop(old);
     }
 }
 
-void cellar_agent_hear_copy(struct cellar_agent *agent,
-                            struct cellar_copy *copy)
+/* One to keep is there, or won't be. */
+static void on_kept(struct cellar_lane *lane, struct cellar_copy *copy,
+                    bool named, const char *why)
+{
+    if (!why)
+        make_room(lane, copy);
+    count_copies(lane);
+    if (named && lane->freezer.request == CELLAR_MSG_CHECKPOINT)
+        cellar_lane_settle(lane, why);
+    else if (why)
+        reply(lane, 0, why);
+}
+
+void cellar_lane_hear_copy(struct cellar_lane *lane, struct cellar_copy *copy)
 {
     char why[CELLAR_WHY_MAX] = "";
     bool named = copy->tag[0] != '\0';
-    enum cellar_code code = cellar_copies_hear(copy, agent->now, why);
+    bool branch = copy->branch > 0;
+    enum cellar_code code = cellar_copies_hear(copy, lane->agent->now, why);
     if (code == CELLAR_E_AGAIN)
         return;
-    if (code == CELLAR_OK)
-        make_room(agent, copy);
-    count_copies(agent);
-    rank(agent);
-    if (named && agent->freezer.request == CELLAR_MSG_CHECKPOINT)
-        settle(agent, code == CELLAR_OK ? NULL : why);
-    else if (code != CELLAR_OK)
-        reply(agent, 0, why);
+    rank(lane);
+    if (!branch)
+        on_kept(lane, copy, named, code == CELLAR_OK ? NULL : why);
+    else if (code == CELLAR_OK)
+        cellar_lane_on_branch(lane, copy);
+    else
+        cellar_lane_no_branch(lane, why);
 }
 
 /* The last chance of copies that were asked for: whoever has said nothing is
  * killed with the rest. */
-static void settle_asked(struct cellar_agent *agent)
+void cellar_lane_settle_copies(struct cellar_lane *lane)
 {
-    struct cellar_copy *copy = cellar_copies_asked(&agent->copies);
+    struct cellar_copy *copy = cellar_copies_asked(&lane->copies);
     while (copy) {
         struct pollfd look = {.fd = copy->control, .events = POLLIN};
         if (poll(&look, 1, SETTLE_MS) > 0)
-            cellar_agent_hear_copy(agent, copy);
+            cellar_lane_hear_copy(lane, copy);
         if (copy->phase == CELLAR_COPY_ASKED)
             cellar_copy_drop(copy);
-        copy = cellar_copies_asked(&agent->copies);
+        copy = cellar_copies_asked(&lane->copies);
     }
 }
 
 /* ----------------------------------------------------------------- waking - */
 
-bool cellar_agent_wakes(const struct cellar_agent *agent)
+bool cellar_lane_wakes(const struct cellar_lane *lane)
 {
-    return agent->freezer.wake_end > 0;
+    return lane->freezer.wake_end > 0;
 }
 
-static void close_worker(struct cellar_agent *agent)
+void cellar_lane_close_worker(struct cellar_lane *lane)
 {
-    cellar_output_close(&agent->output);
-    cellar_worker_close(&agent->worker);
-    cellar_records_await(&agent->records, CELLAR_RECORDS_LAUNCHING);
-    agent->worker.pid = 0;
-    agent->boot_end = 0;
-    agent->mute_end = 0;
-    agent->freezer.wake_end = 0;
-    agent->freezer.look_at = 0;
+    cellar_output_close(&lane->output);
+    cellar_worker_close(&lane->worker);
+    cellar_records_await(&lane->records, CELLAR_RECORDS_LAUNCHING);
+    lane->worker.pid = 0;
+    lane->boot_end = 0;
+    lane->mute_end = 0;
+    lane->freezer.wake_end = 0;
+    lane->freezer.look_at = 0;
 }
 
-static void kill_but_copies(struct cellar_agent *agent)
+static void kill_but_copies(struct cellar_lane *lane)
 {
-    pid_t before[CELLAR_COPY_PLACES];
-    pid_t after[CELLAR_COPY_PLACES];
-    settle_asked(agent);
-    size_t count = cellar_copies_pids(&agent->copies, before);
-    memcpy(after, before, sizeof(after));
-    if (count == 0 || !cellar_processes_kill_others(after, count)) {
-        cellar_agent_kill_all(agent);
-        return;
-    }
-    for (size_t i = 0; i < count; i++)
-        if (after[i] == 0)
-            cellar_copies_died(&agent->copies, before[i]);
-    close_worker(agent);
+    cellar_lane_settle_copies(lane);
+    cellar_lane_kill(lane);
+    cellar_lane_close_worker(lane);
 }
 
 static uint64_t fresh_ping(void)
@@ -200,97 +209,147 @@ static uint64_t fresh_ping(void)
     return ping >> 1;
 }
 
-/* False: it can't be spoken to. */
-static bool wake(struct cellar_agent *agent, struct cellar_copy *copy)
+bool cellar_lane_wake(struct cellar_lane *lane, pid_t pid, int control,
+                      enum cellar_wake_reason reason)
 {
-    struct cellar_freezer *freezer = &agent->freezer;
-    struct cellar_worker *worker = &agent->worker;
-    pid_t pid = copy->pid;
-    freezer->woken = copy->after;
-    memcpy(freezer->woken_tag, copy->tag, sizeof(copy->tag));
+    struct cellar_freezer *freezer = &lane->freezer;
+    struct cellar_worker *worker = &lane->worker;
     freezer->ping = fresh_ping();
     enum cellar_code code =
-        cellar_worker_wake(worker, pid, cellar_copy_take(copy), freezer->ping,
-                           CELLAR_WAKE_RESTORE);
+        cellar_worker_wake(worker, pid, control, freezer->ping, reason);
     if (code != CELLAR_OK || !cellar_worker_flush(worker))
         return false;
-    cellar_output_open(&agent->output, worker->out, worker->err);
+    cellar_output_open(&lane->output, worker->out, worker->err);
     worker->out = worker->err = -1;
-    cellar_usage_attach(&agent->usage, pid);
-    cellar_records_await(&agent->records, CELLAR_RECORDS_WAKING);
-    freezer->wake_end = agent->now + WAKE_US_MAX;
+    cellar_usage_attach(&lane->usage, pid);
+    cellar_records_await(&lane->records, CELLAR_RECORDS_WAKING);
+    freezer->wake_end = lane->agent->now + WAKE_US_MAX;
     kill(pid, SIGCONT);
     return true;
 }
 
+static bool wake_copy(struct cellar_lane *lane, struct cellar_copy *copy)
+{
+    struct cellar_freezer *freezer = &lane->freezer;
+    pid_t pid = copy->pid;
+    freezer->woken = copy->after;
+    memcpy(freezer->woken_tag, copy->tag, sizeof(copy->tag));
+    return cellar_lane_wake(lane, pid, cellar_copy_take(copy),
+                            CELLAR_WAKE_RESTORE);
+}
+
 /* The globals are lost: a cell that waits to hear of them hears it. */
-static void begin_anew(struct cellar_agent *agent)
+static void begin_anew(struct cellar_lane *lane)
 {
-    agent->stands = 0;
-    agent->went = CELLAR_STATE_FRESH;
-    cellar_agent_finish_held(agent);
-    if (agent->freezer.request > 0)
-        settle(agent, "the checkpoint did not wake; the session is fresh");
-    cellar_agent_start_worker(agent);
+    lane->stands = 0;
+    lane->went = CELLAR_STATE_FRESH;
+    cellar_lane_finish_held(lane);
+    if (lane->freezer.request > 0)
+        cellar_lane_settle(lane,
+                           "the checkpoint did not wake; the session is fresh");
+    cellar_lane_start_worker(lane);
 }
 
-static void wake_newest(struct cellar_agent *agent)
+static void wake_newest(struct cellar_lane *lane)
 {
-    struct cellar_copy *copy = cellar_copies_newest(&agent->copies);
-    while (copy && !wake(agent, copy)) {
-        kill_but_copies(agent);
-        copy = cellar_copies_newest(&agent->copies);
+    struct cellar_copy *copy = cellar_copies_newest(&lane->copies);
+    while (copy && !wake_copy(lane, copy)) {
+        kill_but_copies(lane);
+        copy = cellar_copies_newest(&lane->copies);
     }
-    count_copies(agent);
+    count_copies(lane);
     if (!copy)
-        begin_anew(agent);
+        begin_anew(lane);
 }
 
-void cellar_agent_replace_worker(struct cellar_agent *agent)
+void cellar_lane_replace_worker(struct cellar_lane *lane)
 {
-    kill_but_copies(agent);
-    wake_newest(agent);
+    kill_but_copies(lane);
+    wake_newest(lane);
+}
+
+/* A lane that no worker has been of before. */
+static bool is_branch(const struct cellar_lane *lane)
+{
+    return lane->number > 0 && lane->generation == 0;
 }
 
 /* The next older one is better than none, but is not what was asked for. */
-void cellar_agent_wake_failed(struct cellar_agent *agent)
+void cellar_lane_wake_failed(struct cellar_lane *lane)
 {
-    if (agent->freezer.request == CELLAR_MSG_RESTORE)
-        settle(agent, "the checkpoint did not wake, and is gone");
-    cellar_agent_replace_worker(agent);
+    if (is_branch(lane)) {
+        cellar_branch_failed(lane);
+        return;
+    }
+    if (lane->freezer.request == CELLAR_MSG_RESTORE)
+        cellar_lane_settle(lane, "the checkpoint did not wake, and is gone");
+    cellar_lane_replace_worker(lane);
 }
 
-/* Now it counts. A copy is of use once: the worker that it has become is copied
- * again before anything else, in its name. */
-void cellar_agent_on_awake(struct cellar_agent *agent, uint64_t ping)
+/* A copy is of use once: the worker that it has become is copied again before
+ * anything else, in its name. */
+static void copy_again(struct cellar_lane *lane)
 {
-    struct cellar_freezer *freezer = &agent->freezer;
+    struct cellar_freezer *freezer = &lane->freezer;
+    bool automatic = lane->hello.policy == CELLAR_CHECKPOINT_AUTO;
+    memcpy(freezer->tag, freezer->woken_tag, sizeof(freezer->tag));
+    freezer->due = freezer->tag[0] || automatic;
+}
+
+/* Now it counts. */
+void cellar_lane_on_awake(struct cellar_lane *lane, uint64_t ping)
+{
+    struct cellar_freezer *freezer = &lane->freezer;
+    bool branch = is_branch(lane);
     if (ping != freezer->ping + 1) {
-        cellar_agent_distrust(agent);
+        cellar_lane_distrust(lane);
         return;
     }
     freezer->wake_end = 0;
-    agent->stands = freezer->woken;
-    freezer->due = true;
-    memcpy(freezer->tag, freezer->woken_tag, sizeof(freezer->tag));
+    lane->generation++;
+    lane->stands = freezer->woken;
+    copy_again(lane);
     if (freezer->request == CELLAR_MSG_RESTORE)
-        settle(agent, NULL);
-    else
-        agent->went =
-            agent->stands > 0 ? CELLAR_STATE_RESTORED : CELLAR_STATE_FRESH;
-    cellar_agent_finish_held(agent);
-    cellar_agent_on_worker(agent);
+        cellar_lane_settle(lane, NULL);
+    else if (!branch)
+        lane->went =
+            lane->stands > 0 ? CELLAR_STATE_RESTORED : CELLAR_STATE_FRESH;
+    cellar_lane_finish_held(lane);
+    cellar_lane_on_worker(lane);
+    if (branch)
+        cellar_branch_awake(lane);
 }
 
 /* -------------------------------------------------------- what time brings -
  */
 
-/* What an automatic copy holds is given back before a cell is refused memory:
- * the older one first. */
-static void look_at_memory(struct cellar_agent *agent)
+static bool thin_all(struct cellar_agent *agent, size_t keep)
 {
-    struct cellar_freezer *freezer = &agent->freezer;
-    if (agent->cell.phase != CELLAR_CELL_RUNNING) {
+    bool any = false;
+    for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next) {
+        bool thinned = cellar_copies_thin(&lane->copies, keep);
+        lane->freezer.given_up |= thinned && keep == 0;
+        count_copies(lane);
+        any |= thinned;
+    }
+    return any;
+}
+
+static bool are_copies(const struct cellar_agent *agent)
+{
+    const struct cellar_lane *lane = agent->lanes;
+    while (lane && lane->usage.copies == 0)
+        lane = lane->next;
+    return lane != NULL;
+}
+
+/* What automatic copies hold is given back before a cell is refused memory: the
+ * older ones first. */
+static void look_at_memory(struct cellar_lane *lane)
+{
+    struct cellar_freezer *freezer = &lane->freezer;
+    struct cellar_agent *agent = lane->agent;
+    if (lane->cell.phase != CELLAR_CELL_RUNNING || !are_copies(agent)) {
         freezer->look_at = 0;
         return;
     }
@@ -299,34 +358,31 @@ static void look_at_memory(struct cellar_agent *agent)
     if (agent->now < freezer->look_at)
         return;
     freezer->look_at = agent->now + LOOK_US;
-    if (!cellar_memory_is_short(&agent->memory) ||
-        cellar_copies_thin(&agent->copies, 1))
-        return;
-    freezer->given_up |= cellar_copies_thin(&agent->copies, 0);
-    count_copies(agent);
+    if (cellar_memory_is_short(&agent->memory) && !thin_all(agent, 1))
+        (void)thin_all(agent, 0);
 }
 
-void cellar_agent_watch_copies(struct cellar_agent *agent)
+void cellar_lane_watch_copies(struct cellar_lane *lane)
 {
-    struct cellar_copy *copy = cellar_copies_asked(&agent->copies);
-    if (agent->usage.copies > 0)
-        look_at_memory(agent);
-    if (copy && agent->now - copy->asked >= ASKED_US_MAX) {
+    struct cellar_copy *copy = cellar_copies_asked(&lane->copies);
+    look_at_memory(lane);
+    if (copy && lane->agent->now - copy->asked >= ASKED_US_MAX) {
         cellar_copy_drop(copy);
-        rank(agent);
-        settle(agent, "the worker did not make a copy of itself in time");
+        rank(lane);
+        cellar_lane_settle(lane,
+                           "the worker did not make a copy of itself in time");
     }
-    if (cellar_agent_wakes(agent) && agent->now >= agent->freezer.wake_end)
-        cellar_agent_wake_failed(agent);
+    if (cellar_lane_wakes(lane) && lane->agent->now >= lane->freezer.wake_end)
+        cellar_lane_wake_failed(lane);
 }
 
-uint64_t cellar_agent_copies_due(const struct cellar_agent *agent)
+uint64_t cellar_lane_copies_due(const struct cellar_lane *lane)
 {
     const struct cellar_copy *copy =
-        cellar_copies_asked((struct cellar_copies *)&agent->copies);
+        cellar_copies_asked((struct cellar_copies *)&lane->copies);
     const uint64_t dues[] = {
-        copy ? copy->asked + ASKED_US_MAX : 0, agent->freezer.wake_end,
-        agent->usage.copies > 0 ? agent->freezer.look_at : 0};
+        copy ? copy->asked + ASKED_US_MAX : 0, lane->freezer.wake_end,
+        lane->usage.copies > 0 ? lane->freezer.look_at : 0};
     uint64_t first = 0;
     for (size_t i = 0; i < sizeof(dues) / sizeof(dues[0]); i++)
         if (dues[i] > 0 && (first == 0 || dues[i] < first))
@@ -336,6 +392,13 @@ uint64_t cellar_agent_copies_due(const struct cellar_agent *agent)
 
 /* ---------------------------------------------------- what the host asks -- */
 
+static const char *hindrance_to_checkpoints(const struct cellar_lane *lane)
+{
+    return lane->hello.policy == CELLAR_CHECKPOINT_OFF
+               ? "checkpoints are off in this session"
+               : cellar_lane_hindrance(lane);
+}
+
 static bool is_tag(struct cellar_bytes tag, char text[])
 {
     memcpy(text, tag.data, tag.len);
@@ -344,82 +407,81 @@ static bool is_tag(struct cellar_bytes tag, char text[])
 }
 
 /* Why nothing can be done now; NULL: it can. */
-static const char *hindrance(const struct cellar_agent *agent)
+const char *cellar_lane_hindrance(const struct cellar_lane *lane)
 {
-    if (agent->hello.policy == CELLAR_CHECKPOINT_OFF)
-        return "checkpoints are off in this session";
-    if (agent->cell.phase != CELLAR_CELL_NONE)
+    if (lane->cell.phase != CELLAR_CELL_NONE)
         return "a cell is running";
-    if (!agent->worker.ready || agent->mute_end > 0)
+    if (!lane->worker.ready || lane->mute_end > 0)
         return "the session's Python is not ready";
-    return agent->freezer.request > 0 ? "another request is under way" : NULL;
+    return lane->freezer.request > 0 ? "another request is under way" : NULL;
 }
 
-static void refuse(struct cellar_agent *agent, uint64_t request,
-                   const char *why)
+void cellar_lane_refuse(struct cellar_lane *lane, uint64_t request,
+                        const char *why)
 {
-    agent->freezer.asked = agent->now;
-    reply(agent, request, why);
+    lane->freezer.asked = lane->agent->now;
+    reply(lane, request, why);
 }
 
-void cellar_agent_checkpoint(struct cellar_agent *agent,
-                             struct cellar_bytes tag)
+void cellar_lane_checkpoint(struct cellar_lane *lane, struct cellar_bytes tag)
 {
-    struct cellar_freezer *freezer = &agent->freezer;
+    struct cellar_freezer *freezer = &lane->freezer;
     char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
-    const char *why = is_tag(tag, text) ? hindrance(agent) : "no name";
-    if (!why && !cellar_copies_find(&agent->copies, text) &&
-        cellar_copies_named(&agent->copies) >= CELLAR_CHECKPOINTS_MAX)
+    const char *why =
+        is_tag(tag, text) ? hindrance_to_checkpoints(lane) : "no name";
+    if (!why && !cellar_copies_find(&lane->copies, text) &&
+        cellar_copies_named(&lane->copies) >= CELLAR_CHECKPOINTS_MAX)
         why = "the session has 16 checkpoints, and keeps no more";
     if (why) {
-        refuse(agent, CELLAR_MSG_CHECKPOINT, why);
+        cellar_lane_refuse(lane, CELLAR_MSG_CHECKPOINT, why);
         return;
     }
-    cellar_agent_freeze(agent); /* what was due before */
+    cellar_lane_freeze(lane); /* what was due before */
     freezer->request = CELLAR_MSG_CHECKPOINT;
-    freezer->asked = agent->now;
+    freezer->asked = lane->agent->now;
     freezer->due = true;
     memcpy(freezer->tag, text, sizeof(text));
-    cellar_agent_freeze(agent);
+    cellar_lane_freeze(lane);
 }
 
 /* Later states are of no use to what comes now. */
-void cellar_agent_restore(struct cellar_agent *agent, struct cellar_bytes tag)
+void cellar_lane_restore(struct cellar_lane *lane, struct cellar_bytes tag)
 {
-    struct cellar_freezer *freezer = &agent->freezer;
+    struct cellar_freezer *freezer = &lane->freezer;
     char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
-    const char *why = is_tag(tag, text) ? hindrance(agent) : "no name";
-    settle_asked(agent);
-    struct cellar_copy *copy = cellar_copies_find(&agent->copies, text);
+    const char *why =
+        is_tag(tag, text) ? hindrance_to_checkpoints(lane) : "no name";
+    cellar_lane_settle_copies(lane);
+    struct cellar_copy *copy = cellar_copies_find(&lane->copies, text);
     if (!why && !copy)
         why = "there is no checkpoint of this name";
     if (why) {
-        refuse(agent, CELLAR_MSG_RESTORE, why);
+        cellar_lane_refuse(lane, CELLAR_MSG_RESTORE, why);
         return;
     }
     freezer->request = CELLAR_MSG_RESTORE;
-    freezer->asked = agent->now;
+    freezer->asked = lane->agent->now;
     freezer->due = false;
-    copy->order = ++agent->copies.order;
-    cellar_copies_thin(&agent->copies, 0);
-    cellar_agent_replace_worker(agent);
+    copy->order = ++lane->copies.order;
+    cellar_copies_thin(&lane->copies, 0);
+    cellar_lane_replace_worker(lane);
 }
 
-void cellar_agent_drop(struct cellar_agent *agent, struct cellar_bytes tag)
+void cellar_lane_drop(struct cellar_lane *lane, struct cellar_bytes tag)
 {
     char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
-    settle_asked(agent);
+    cellar_lane_settle_copies(lane);
     struct cellar_copy *copy =
-        is_tag(tag, text) ? cellar_copies_find(&agent->copies, text) : NULL;
+        is_tag(tag, text) ? cellar_copies_find(&lane->copies, text) : NULL;
     if (copy)
         cellar_copy_drop(copy);
-    count_copies(agent);
-    refuse(agent, CELLAR_MSG_DROP,
-           copy ? NULL : "there is no checkpoint of this name");
+    count_copies(lane);
+    cellar_lane_refuse(lane, CELLAR_MSG_DROP,
+                       copy ? NULL : "there is no checkpoint of this name");
 }
 
 /* What all processes have, without what the worker and this agent have. */
-static uint64_t held(const struct cellar_agent *agent)
+static uint64_t held(const struct cellar_lane *lane)
 {
     static const char *const self[] = {"/proc/self/status"};
     char text[CELLAR_FIGURES_MAX];
@@ -427,9 +489,9 @@ static uint64_t held(const struct cellar_agent *agent)
     cellar_figures_read(fd, text);
     if (fd >= 0)
         close(fd);
-    uint64_t all = cellar_memory_private(&agent->memory);
+    uint64_t all = cellar_memory_private(&lane->agent->memory);
     uint64_t ours = cellar_figure(text, "\nRssAnon:") * 1024 +
-                    cellar_usage_private(&agent->usage);
+                    cellar_usage_private(&lane->usage);
     return all > ours ? all - ours : 0;
 }
 
@@ -446,17 +508,17 @@ static const struct cellar_copy *after_order(const struct cellar_copies *copies,
     return next;
 }
 
-void cellar_agent_list(struct cellar_agent *agent)
+void cellar_lane_list(struct cellar_lane *lane)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_COPIES};
     struct cellar_msg_copies *copies = &msg.u.copies;
-    const struct cellar_copy *copy = after_order(&agent->copies, 0);
+    const struct cellar_copy *copy = after_order(&lane->copies, 0);
     for (; copy && copies->count < CELLAR_COPIES_MAX;
-         copy = after_order(&agent->copies, copy->order))
-        copies->kept[copies->count++] =
-            (struct cellar_kept){.tag = bytes_of(copy->tag),
-                                 .after = copy->after,
-                                 .age_ms = (agent->now - copy->taken) / 1000};
-    copies->held_bytes = copies->count > 0 ? held(agent) : 0;
-    cellar_agent_post(agent, &msg);
+         copy = after_order(&lane->copies, copy->order))
+        copies->kept[copies->count++] = (struct cellar_kept){
+            .tag = bytes_of(copy->tag),
+            .after = copy->after,
+            .age_ms = (lane->agent->now - copy->taken) / 1000};
+    copies->held_bytes = copies->count > 0 ? held(lane) : 0;
+    cellar_lane_post(lane, &msg);
 }

@@ -13,10 +13,6 @@
 #include "processes.h"
 #include "wipe.h"
 
-/* Launcher, Python's start and the extension take 15 ms; a machine under the
- * heaviest load still is far below this. */
-#define BOOT_US_MAX 60000000u
-
 /* A worker whose word has no worth any more is killed, but not before it could
  * die by itself, which says more of the cell: a process that dies closes its
  * sockets microseconds before its parent hears of it. */
@@ -25,9 +21,9 @@
 /* A worker that dies idle, again and again, is no session. */
 #define DEATHS_MAX 3
 
-void cellar_agent_post(struct cellar_agent *agent, struct cellar_message *msg)
+void cellar_lane_post(struct cellar_lane *lane, struct cellar_message *msg)
 {
-    enum cellar_code code = cellar_wire_post(&agent->wire, msg);
+    enum cellar_code code = cellar_wire_post(&lane->wire, msg);
     if (code != CELLAR_OK)
         cellar_agent_die(
             CELLAR_AGENT_EXIT_SELF, "keeping '%s' for the host: %s",
@@ -37,11 +33,10 @@ void cellar_agent_post(struct cellar_agent *agent, struct cellar_message *msg)
 /* ------------------------------------------------------------ a cell ends --
  */
 
-static void fill_answer(struct cellar_agent *agent,
-                        struct cellar_msg_done *done)
+static void fill_answer(struct cellar_lane *lane, struct cellar_msg_done *done)
 {
     struct cellar_msg_done said = {0};
-    cellar_records_answer(&agent->records, &said);
+    cellar_records_answer(&lane->records, &said);
     done->checkpoint_why = said.checkpoint_why;
     if (done->status == CELLAR_STATUS_OK) {
         done->parts = said.parts;
@@ -57,14 +52,14 @@ static void fill_answer(struct cellar_agent *agent,
 
 /* The automatic checkpoint is taken when the reply is out; whether it can be is
  * known before: the worker has told, of itself. */
-static void fill_checkpoint(struct cellar_agent *agent,
+static void fill_checkpoint(struct cellar_lane *lane,
                             struct cellar_msg_done *done)
 {
     static const char short_of_memory[] =
         "given up while the cell ran: the session was short of memory";
-    struct cellar_freezer *freezer = &agent->freezer;
-    bool kept = agent->cell.phase == CELLAR_CELL_DRAINING;
-    bool automatic = agent->hello.policy == CELLAR_CHECKPOINT_AUTO;
+    struct cellar_freezer *freezer = &lane->freezer;
+    bool kept = lane->cell.phase == CELLAR_CELL_DRAINING;
+    bool automatic = lane->hello.policy == CELLAR_CHECKPOINT_AUTO;
     if (!kept || !automatic)
         done->checkpoint_why = (struct cellar_bytes){0};
     if (!kept && freezer->given_up)
@@ -82,215 +77,117 @@ static void fill_checkpoint(struct cellar_agent *agent,
 
 /* An ending that kept the globals still tells of those that went before it,
  * with a worker that died between two cells. */
-static void fill_state(struct cellar_agent *agent, struct cellar_msg_done *done)
+static void fill_state(struct cellar_lane *lane, struct cellar_msg_done *done)
 {
-    done->state = agent->went;
+    done->state = lane->went;
     if (done->state == CELLAR_STATE_RESTORED)
-        done->restored_from = agent->stands;
-    if (agent->cell.phase == CELLAR_CELL_DRAINING)
-        agent->stands = agent->cell.number;
-    agent->went = CELLAR_STATE_KEPT;
+        done->restored_from = lane->stands;
+    if (lane->cell.phase == CELLAR_CELL_DRAINING)
+        lane->stands = lane->cell.number;
+    lane->went = CELLAR_STATE_KEPT;
 }
 
-static void note_dropped(const struct cellar_agent *agent,
+static void note_dropped(const struct cellar_lane *lane,
                          struct cellar_msg_done *done)
 {
-    done->dropped_stdout = agent->output.dropped[0];
-    done->dropped_stderr = agent->output.dropped[1];
+    done->dropped_stdout = lane->output.dropped[0];
+    done->dropped_stderr = lane->output.dropped[1];
 }
 
 /* DONE. */
-static void finish(struct cellar_agent *agent)
+static void finish(struct cellar_lane *lane)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_DONE,
-                                 .cell = agent->cell.number,
-                                 .u.done = agent->done};
+                                 .cell = lane->cell.number,
+                                 .u.done = lane->done};
     struct cellar_msg_done *done = &msg.u.done;
-    if (agent->cell.phase == CELLAR_CELL_DRAINING) {
-        fill_answer(agent, done);
-        note_dropped(agent, done);
+    if (lane->cell.phase == CELLAR_CELL_DRAINING) {
+        fill_answer(lane, done);
+        note_dropped(lane, done);
     }
-    done->wall_us = cellar_cell_wall(&agent->cell);
+    done->wall_us = cellar_cell_wall(&lane->cell);
     if (done->limit == CELLAR_LIMIT_NONE &&
         (done->dropped_stdout > 0 || done->dropped_stderr > 0))
         done->limit = CELLAR_LIMIT_OUTPUT;
-    fill_state(agent, done);
-    fill_checkpoint(agent, done);
-    cellar_agent_post(agent, &msg);
-    if (agent->cell.phase == CELLAR_CELL_DRAINING) {
-        cellar_records_await(&agent->records, CELLAR_RECORDS_IDLE);
-        cellar_output_idle(&agent->output);
+    fill_state(lane, done);
+    fill_checkpoint(lane, done);
+    cellar_lane_post(lane, &msg);
+    if (lane->cell.phase == CELLAR_CELL_DRAINING) {
+        cellar_records_await(&lane->records, CELLAR_RECORDS_IDLE);
+        cellar_output_idle(&lane->output);
     }
-    cellar_records_await(&agent->aside, CELLAR_RECORDS_LAUNCHING);
-    cellar_cell_clear(&agent->cell);
+    cellar_records_await(&lane->aside, CELLAR_RECORDS_LAUNCHING);
+    cellar_cell_clear(&lane->cell);
 }
 
 /* What the pipes still hold goes out, as far as there is room: the processes
  * are dead or about to be, nothing is left to wait for. */
-static void drain_now(struct cellar_agent *agent)
+static void drain_now(struct cellar_lane *lane)
 {
-    if (agent->cell.started == 0)
+    if (lane->cell.started == 0)
         return;
-    cellar_output_end(&agent->output, true);
-    if (!cellar_output_drained(&agent->output, &agent->wire, agent->now))
-        agent->output.left = 0;
-    (void)cellar_output_drained(&agent->output, &agent->wire, agent->now);
-    note_dropped(agent, &agent->done);
+    cellar_output_end(&lane->output, true);
+    if (!cellar_output_drained(&lane->output, &lane->wire, lane->agent->now))
+        lane->output.left = 0;
+    (void)cellar_output_drained(&lane->output, &lane->wire, lane->agent->now);
+    note_dropped(lane, &lane->done);
 }
 
 /* The answer of a dead worker stays where it is until its DONE; the next worker
  * is heard elsewhere. */
-static void put_answer_aside(struct cellar_agent *agent)
+static void put_answer_aside(struct cellar_lane *lane)
 {
-    struct cellar_records answered = agent->records;
-    fill_answer(agent, &agent->done);
-    agent->records = agent->aside;
-    agent->aside = answered;
+    struct cellar_records answered = lane->records;
+    fill_answer(lane, &lane->done);
+    lane->records = lane->aside;
+    lane->aside = answered;
 }
 
 /* The cell, if there is one, ends by the agent's own hand: HELD, or NONE. What
  * had ended in good order, but for its last output, keeps its ending. */
-static void end_by_kill(struct cellar_agent *agent)
+static void end_by_kill(struct cellar_lane *lane)
 {
-    struct cellar_cell *cell = &agent->cell;
-    struct cellar_msg_done *done = &agent->done;
+    struct cellar_cell *cell = &lane->cell;
+    struct cellar_msg_done *done = &lane->done;
     if (cell->phase == CELLAR_CELL_DRAINING) {
-        drain_now(agent);
-        put_answer_aside(agent);
+        drain_now(lane);
+        put_answer_aside(lane);
         cell->phase = CELLAR_CELL_HELD;
     } else if (cell->phase == CELLAR_CELL_WAITING ||
                cell->phase == CELLAR_CELL_RUNNING) {
         *done = (struct cellar_msg_done){0};
-        cellar_cell_end_by_kill(cell, agent->now, done);
+        cellar_cell_end_by_kill(cell, lane->agent->now, done);
         if (cell->started > 0)
-            cellar_usage_end(&agent->usage, cellar_cell_wall(cell),
+            cellar_usage_end(&lane->usage, cellar_cell_wall(cell),
                              &done->cpu_us, &done->peak_memory_bytes);
-        drain_now(agent);
+        drain_now(lane);
     }
 }
 
-void cellar_agent_finish_held(struct cellar_agent *agent)
+void cellar_lane_finish_held(struct cellar_lane *lane)
 {
-    if (agent->cell.phase == CELLAR_CELL_HELD)
-        finish(agent);
+    if (lane->cell.phase == CELLAR_CELL_HELD)
+        finish(lane);
 }
 
 /* Ends the cell at once: nothing is left that the globals could come from. The
  * host hears of it before the killing starts. */
-static void finish_fresh(struct cellar_agent *agent)
+void cellar_lane_finish_fresh(struct cellar_lane *lane)
 {
-    agent->stands = 0;
-    agent->went = CELLAR_STATE_FRESH;
-    end_by_kill(agent);
-    cellar_agent_finish_held(agent);
-    cellar_wire_flush(&agent->wire);
+    lane->stands = 0;
+    lane->went = CELLAR_STATE_FRESH;
+    end_by_kill(lane);
+    cellar_lane_finish_held(lane);
+    cellar_wire_flush(&lane->wire);
 }
 
 /* --------------------------------------------------------------- workers -- */
 
-void cellar_agent_kill_all(struct cellar_agent *agent)
+void cellar_lane_kill_all(struct cellar_lane *lane)
 {
-    cellar_agent_thaw(agent);
-    if (!cellar_processes_kill_all())
-        cellar_agent_die(CELLAR_AGENT_EXIT_SELF,
-                         "a process of the session can't be killed");
-    agent->worker.pid = 0;
-    cellar_output_close(&agent->output);
-    cellar_worker_close(&agent->worker);
-    cellar_records_await(&agent->records, CELLAR_RECORDS_LAUNCHING);
-    agent->boot_end = 0;
-    agent->mute_end = 0;
-}
-
-/* No worker until a reset. A cell that waits for one ends with that. */
-static void fault(struct cellar_agent *agent, enum cellar_fault code,
-                  const char *text, struct cellar_bytes words)
-{
-    char all[256 + CELLAR_OUTPUT_TAIL];
-    int len = snprintf(all, sizeof(all), "%s%s%.*s", text,
-                       *text && words.len > 0 ? ": " : "", (int)words.len,
-                       (const char *)words.data);
-    struct cellar_message msg = {.type = CELLAR_MSG_FAULT};
-    msg.u.fault.code = code;
-    msg.u.fault.text = (struct cellar_bytes){
-        (const uint8_t *)all,
-        (size_t)len < sizeof(all) ? (size_t)len : sizeof(all) - 1};
-    agent->faulted = true;
-    finish_fresh(agent);
-    cellar_agent_post(agent, &msg);
-    cellar_agent_kill_all(agent);
-}
-
-void cellar_agent_start_worker(struct cellar_agent *agent)
-{
-    agent->generation++;
-    enum cellar_code code = cellar_worker_spawn(&agent->worker, &agent->hello);
-    if (code != CELLAR_OK) {
-        fault(agent, CELLAR_FAULT_INTERNAL,
-              "starting " CELLAR_LAUNCHER_PATH " failed",
-              (struct cellar_bytes){(const uint8_t *)strerror(errno),
-                                    strlen(strerror(errno))});
-        return;
-    }
-    struct cellar_worker *worker = &agent->worker;
-    cellar_output_open(&agent->output, worker->out, worker->err);
-    worker->out = worker->err = -1;
-    cellar_usage_attach(&agent->usage, worker->pid);
-    cellar_records_await(&agent->records, CELLAR_RECORDS_LAUNCHING);
-    agent->boot_end = agent->now + BOOT_US_MAX;
-}
-
-/* What an exit status of launcher or bootstrap means. */
-static const struct {
-    int status;
-    enum cellar_fault fault;
-} boot_faults[] = {
-    {CELLAR_BOOT_NO_PYTHON, CELLAR_FAULT_NO_PYTHON},
-    {CELLAR_BOOT_MUSL, CELLAR_FAULT_MUSL},
-    {CELLAR_BOOT_OLD_PYTHON, CELLAR_FAULT_OLD_PYTHON},
-    {CELLAR_BOOT_EXTENSION, CELLAR_FAULT_EXTENSION},
-    {CELLAR_BOOT_SANDBOX, CELLAR_FAULT_SANDBOX},
-};
-
-/* A Python 2 does not get as far as telling its version. */
-static bool knows_no_isolation(int status, struct cellar_bytes words)
-{
-    static const char complaint[] = "Unknown option: -I";
-    return WIFEXITED(status) && WEXITSTATUS(status) == 2 &&
-           memmem(words.data, words.len, complaint, sizeof(complaint) - 1);
-}
-
-static void fault_of_boot(struct cellar_agent *agent, int status)
-{
-    struct cellar_bytes words = cellar_output_tail(&agent->output);
-    if (knows_no_isolation(status, words)) {
-        fault(agent, CELLAR_FAULT_OLD_PYTHON,
-              "the image's python3 is a Python 2; Cellar needs CPython 3.8 or "
-              "later",
-              (struct cellar_bytes){0});
-        return;
-    }
-    for (size_t i = 0; i < sizeof(boot_faults) / sizeof(boot_faults[0]); i++)
-        if (WIFEXITED(status) && WEXITSTATUS(status) == boot_faults[i].status) {
-            fault(agent, boot_faults[i].fault, "", words);
-            return;
-        }
-    char text[96];
-    if (WIFSIGNALED(status))
-        snprintf(text, sizeof(text), "the worker was killed by signal %d%s",
-                 WTERMSIG(status),
-                 cellar_usage_oom(&agent->usage) ? " (out of memory)" : "");
-    else
-        snprintf(text, sizeof(text), "the worker exited with status %d",
-                 WEXITSTATUS(status));
-    fault(agent, CELLAR_FAULT_WORKER, text, words);
-}
-
-static void died_booting(struct cellar_agent *agent, int status)
-{
-    cellar_output_end(&agent->output, true);
-    (void)cellar_output_drained(&agent->output, &agent->wire, agent->now);
-    fault_of_boot(agent, status);
+    cellar_lane_thaw(lane);
+    cellar_lane_kill(lane);
+    cellar_lane_close_worker(lane);
 }
 
 /* Whether the worker was given it: one that still waits is not touched by what
@@ -300,212 +197,200 @@ static bool has_begun(const struct cellar_cell *cell)
     return cell->started > 0;
 }
 
-static void died_idle(struct cellar_agent *agent)
+static void died_idle(struct cellar_lane *lane)
 {
-    if (++agent->deaths > 1) /* of what its last state did, perhaps */
-        cellar_copies_thin(&agent->copies, 0);
-    if (agent->deaths < DEATHS_MAX)
-        cellar_agent_replace_worker(agent);
+    if (++lane->deaths > 1) /* of what its last state did, perhaps */
+        cellar_copies_thin(&lane->copies, 0);
+    if (lane->deaths < DEATHS_MAX)
+        cellar_lane_replace_worker(lane);
     else
-        fault(agent, CELLAR_FAULT_WORKER,
-              "the worker died again and again with no cell to run",
-              (struct cellar_bytes){0});
+        cellar_lane_fault(lane, CELLAR_FAULT_WORKER,
+                          "the worker died again and again with no cell to run",
+                          (struct cellar_bytes){0});
 }
 
 /* An END that came but was not dealt with is not believed: a worker that says
  * so and dies has not kept its globals, whatever it says. */
-static void died_running(struct cellar_agent *agent, int status,
+static void died_running(struct cellar_lane *lane, int status,
                          const struct rusage *used)
 {
-    struct cellar_msg_done *done = &agent->done;
-    if (agent->cell.phase == CELLAR_CELL_DRAINING) {
-        end_by_kill(agent);
+    struct cellar_msg_done *done = &lane->done;
+    if (lane->cell.phase == CELLAR_CELL_DRAINING) {
+        end_by_kill(lane);
     } else {
         *done = (struct cellar_msg_done){0};
-        cellar_cell_end_by_death(&agent->cell, agent->now, status,
-                                 cellar_usage_oom(&agent->usage), done);
-        cellar_usage_end_by_death(&agent->usage, used, &done->cpu_us,
+        cellar_cell_end_by_death(&lane->cell, lane->agent->now, status,
+                                 cellar_usage_oom(&lane->usage), done);
+        cellar_usage_end_by_death(&lane->usage, used, &done->cpu_us,
                                   &done->peak_memory_bytes);
-        drain_now(agent);
+        drain_now(lane);
     }
-    cellar_agent_replace_worker(agent);
+    cellar_lane_replace_worker(lane);
 }
 
-static void on_death(struct cellar_agent *agent,
-                     const struct cellar_death *death)
+void cellar_lane_on_death(struct cellar_lane *lane)
 {
-    agent->worker.pid = 0;
-    if (cellar_agent_wakes(agent))
-        cellar_agent_wake_failed(agent);
-    else if (!agent->worker.ready)
-        died_booting(agent, death->status);
-    else if (!has_begun(&agent->cell))
-        died_idle(agent);
+    struct cellar_death death = lane->death;
+    lane->death = (struct cellar_death){0};
+    if (cellar_lane_wakes(lane))
+        cellar_lane_wake_failed(lane);
+    else if (!lane->worker.ready)
+        cellar_lane_died_booting(lane, death.status);
+    else if (!has_begun(&lane->cell))
+        died_idle(lane);
     else
-        died_running(agent, death->status, &death->used);
+        died_running(lane, death.status, &death.used);
 }
 
-void cellar_agent_reap(struct cellar_agent *agent)
+void cellar_lane_reset(struct cellar_lane *lane)
 {
-    struct cellar_death death;
-    struct cellar_death worker = {0};
-    while (cellar_processes_reap(&death)) {
-        if (death.pid == agent->worker.pid)
-            worker = death;
-        else if (cellar_copies_died(&agent->copies, death.pid))
-            agent->usage.copies--;
-    }
-    if (worker.pid > 0)
-        on_death(agent, &worker);
-}
-
-void cellar_agent_reset(struct cellar_agent *agent)
-{
-    finish_fresh(agent);
-    cellar_agent_kill_all(agent);
-    cellar_wipe_ipc();
-    agent->went = CELLAR_STATE_KEPT;
-    agent->deaths = 0;
-    agent->faulted = false;
-    if (cellar_wipe_directory("/tmp") && cellar_wipe_directory("/dev/shm"))
-        cellar_agent_start_worker(agent);
+    cellar_lane_finish_fresh(lane);
+    cellar_lane_kill_all(lane);
+    bool alone = cellar_lane_count(lane->agent) == 1;
+    if (alone)
+        cellar_wipe_ipc();
+    lane->went = CELLAR_STATE_KEPT;
+    lane->deaths = 0;
+    lane->faulted = false;
+    if (!alone ||
+        (cellar_wipe_directory("/tmp") && cellar_wipe_directory("/dev/shm")))
+        cellar_lane_start_worker(lane);
     else
-        fault(agent, CELLAR_FAULT_INTERNAL,
-              "/tmp or /dev/shm could not be emptied",
-              (struct cellar_bytes){0});
+        cellar_lane_fault(lane, CELLAR_FAULT_INTERNAL,
+                          "/tmp or /dev/shm could not be emptied",
+                          (struct cellar_bytes){0});
 }
 
 /* ---------------------------------------------------- what the worker says --
  */
 
 /* Killed for having broken the rules. */
-static void end_mute(struct cellar_agent *agent)
+static void end_mute(struct cellar_lane *lane)
 {
-    agent->mute_end = 0;
-    if (cellar_agent_wakes(agent)) {
-        cellar_agent_wake_failed(agent);
-    } else if (!agent->worker.ready) {
-        fault(agent, CELLAR_FAULT_WORKER,
-              "what the starting worker said makes no sense",
-              cellar_output_tail(&agent->output));
-    } else if (!has_begun(&agent->cell)) {
-        died_idle(agent);
+    lane->mute_end = 0;
+    if (cellar_lane_wakes(lane)) {
+        cellar_lane_wake_failed(lane);
+    } else if (!lane->worker.ready) {
+        cellar_lane_fault(lane, CELLAR_FAULT_WORKER,
+                          "what the starting worker said makes no sense",
+                          cellar_output_tail(&lane->output));
+    } else if (!has_begun(&lane->cell)) {
+        died_idle(lane);
     } else {
-        end_by_kill(agent);
-        cellar_agent_replace_worker(agent);
+        end_by_kill(lane);
+        cellar_lane_replace_worker(lane);
     }
 }
 
 /* It broke the rules: nothing it says is listened to any more. The socket stays
  * open: a worker that finds it closed would end as if by its own will. */
-void cellar_agent_distrust(struct cellar_agent *agent)
+void cellar_lane_distrust(struct cellar_lane *lane)
 {
-    agent->mute_end = agent->now + MUTE_US_MAX;
+    lane->mute_end = lane->agent->now + MUTE_US_MAX;
 }
 
 /* Its control socket is at its end: it dies, or has closed the socket. One
  * that runs a cell may go on: it may have become another program, and how
  * that ends, or its timeout, is the cell's ending. */
-static void on_hang_up(struct cellar_agent *agent)
+static void on_hang_up(struct cellar_lane *lane)
 {
-    cellar_worker_hang_up(&agent->worker);
-    cellar_agent_distrust(agent);
-    if (agent->cell.phase == CELLAR_CELL_RUNNING)
-        agent->mute_end = 0;
+    cellar_worker_hang_up(&lane->worker);
+    cellar_lane_distrust(lane);
+    if (lane->cell.phase == CELLAR_CELL_RUNNING)
+        lane->mute_end = 0;
 }
 
-void cellar_agent_on_worker(struct cellar_agent *agent)
+void cellar_lane_on_worker(struct cellar_lane *lane)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_READY};
-    msg.u.ready.generation = agent->generation;
-    msg.u.ready.python = (struct cellar_bytes){(const uint8_t *)agent->python,
-                                               strlen(agent->python)};
-    msg.u.ready.landlock_abi = agent->landlock_abi;
-    msg.u.ready.seccomp = agent->seccomp;
-    agent->boot_end = 0;
-    agent->worker.ready = true;
-    cellar_worker_find_rank(&agent->worker);
-    cellar_worker_rank(&agent->worker, CELLAR_RANK_WORKER);
-    cellar_output_idle(&agent->output);
-    cellar_agent_post(agent, &msg);
-    cellar_agent_start_cell(agent);
+    msg.u.ready.generation = lane->generation;
+    msg.u.ready.python = (struct cellar_bytes){(const uint8_t *)lane->python,
+                                               strlen(lane->python)};
+    msg.u.ready.landlock_abi = lane->landlock_abi;
+    msg.u.ready.seccomp = lane->seccomp;
+    lane->boot_end = 0;
+    lane->worker.ready = true;
+    cellar_worker_find_rank(&lane->worker);
+    cellar_worker_rank(&lane->worker, CELLAR_RANK_WORKER);
+    cellar_output_idle(&lane->output);
+    cellar_lane_post(lane, &msg);
+    cellar_lane_start_cell(lane);
 }
 
 /* The worker's answer is one write behind its output: pipes that poll()
  * looked at later than at the control socket and found empty hold none. */
-static void on_end(struct cellar_agent *agent, const struct cellar_said *said)
+static void on_end(struct cellar_lane *lane, const struct cellar_said *said)
 {
-    if (agent->cell.phase != CELLAR_CELL_RUNNING ||
-        said->ticket != agent->cell.ticket) {
-        cellar_agent_distrust(agent);
+    if (lane->cell.phase != CELLAR_CELL_RUNNING ||
+        said->ticket != lane->cell.ticket) {
+        cellar_lane_distrust(lane);
         return;
     }
-    struct cellar_msg_done *done = &agent->done;
+    struct cellar_msg_done *done = &lane->done;
     *done = (struct cellar_msg_done){0};
-    cellar_cell_end(&agent->cell, agent->now, said->outcome, said->exit_status,
-                    done);
-    cellar_usage_end(&agent->usage, cellar_cell_wall(&agent->cell),
-                     &done->cpu_us, &done->peak_memory_bytes);
-    agent->deaths = 0;
-    cellar_output_end(&agent->output, false);
-    if (cellar_output_drained(&agent->output, &agent->wire, agent->now))
-        finish(agent);
+    cellar_cell_end(&lane->cell, lane->agent->now, said->outcome,
+                    said->exit_status, done);
+    cellar_usage_end(&lane->usage, cellar_cell_wall(&lane->cell), &done->cpu_us,
+                     &done->peak_memory_bytes);
+    lane->deaths = 0;
+    cellar_output_end(&lane->output, false);
+    if (cellar_output_drained(&lane->output, &lane->wire, lane->agent->now))
+        finish(lane);
 }
 
-static void on_said(struct cellar_agent *agent, const struct cellar_said *said)
+static void on_said(struct cellar_lane *lane, const struct cellar_said *said)
 {
     if (said->kind == CELLAR_RECORD_SANDBOX) {
-        agent->landlock_abi = said->landlock_abi;
-        agent->seccomp = said->seccomp;
+        lane->landlock_abi = said->landlock_abi;
+        lane->seccomp = said->seccomp;
     } else if (said->kind == CELLAR_RECORD_READY) {
-        memcpy(agent->python, said->python, sizeof(agent->python));
-        cellar_agent_on_worker(agent);
+        memcpy(lane->python, said->python, sizeof(lane->python));
+        cellar_lane_on_worker(lane);
     } else if (said->kind == CELLAR_RECORD_AWAKE) {
-        agent->generation++;
-        cellar_agent_on_awake(agent, said->ping);
+        cellar_lane_on_awake(lane, said->ping);
     } else {
-        on_end(agent, said);
+        on_end(lane, said);
     }
 }
 
 /* One read; false when nothing came of it. */
-static bool receive(struct cellar_agent *agent)
+static bool receive(struct cellar_lane *lane)
 {
     uint8_t *room = NULL;
     size_t len = 0;
-    if (cellar_records_room(&agent->records, &room, &len) != CELLAR_OK) {
-        cellar_agent_distrust(agent);
+    if (cellar_records_room(&lane->records, &room, &len) != CELLAR_OK) {
+        cellar_lane_distrust(lane);
         return false;
     }
     int passed = -1;
-    ssize_t n = cellar_worker_receive(&agent->worker, room, len, &passed);
-    if (passed >= 0 && agent->records.phase == CELLAR_RECORDS_LAUNCHING)
-        cellar_guard_add(&agent->guard, passed);
+    ssize_t n = cellar_worker_receive(&lane->worker, room, len, &passed);
+    if (passed >= 0 && lane->records.phase == CELLAR_RECORDS_LAUNCHING)
+        cellar_guard_add(&lane->agent->guard, passed);
     else if (passed >= 0)
         close(passed);
     if (n > 0)
-        cellar_records_arrived(&agent->records, (size_t)n);
+        cellar_records_arrived(&lane->records, (size_t)n);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-        on_hang_up(agent);
+        on_hang_up(lane);
     return n > 0;
 }
 
 /* A record may have cost the worker its life: then the rest is gone too, and
  * what the next one says is looked at in its turn. */
-void cellar_agent_hear_worker(struct cellar_agent *agent)
+void cellar_lane_hear_worker(struct cellar_lane *lane)
 {
-    uint64_t generation = agent->generation;
+    uint64_t generation = lane->generation;
     enum cellar_code code = CELLAR_OK;
-    if (!receive(agent))
+    if (!receive(lane))
         return;
-    while (code == CELLAR_OK && agent->generation == generation) {
+    while (code == CELLAR_OK && lane->generation == generation) {
         struct cellar_said said;
-        code = cellar_records_next(&agent->records, &said);
+        code = cellar_records_next(&lane->records, &said);
         if (code == CELLAR_OK)
-            on_said(agent, &said);
+            on_said(lane, &said);
     }
     if (code != CELLAR_OK && code != CELLAR_E_AGAIN)
-        cellar_agent_distrust(agent);
+        cellar_lane_distrust(lane);
 }
 
 /* ----------------------------------------------------------------- cells -- */
@@ -527,81 +412,82 @@ static uint64_t next_ticket(void)
 /* Somebody wrote after his cell had ended, or is still there and may. The next
  * cell gets pipes that he doesn't have; without descriptors for them it shares
  * his. */
-static void renew_pipes(struct cellar_agent *agent)
+static void renew_pipes(struct cellar_lane *lane)
 {
-    struct cellar_worker *worker = &agent->worker;
-    bool alone = !agent->output.late && !agent->usage.company;
+    struct cellar_worker *worker = &lane->worker;
+    bool alone = !lane->output.late && !lane->usage.company;
     if (alone || cellar_worker_renew_pipes(worker) != CELLAR_OK)
         return;
-    cellar_output_replace(&agent->output, worker->out, worker->err);
+    cellar_output_replace(&lane->output, worker->out, worker->err);
     worker->out = worker->err = -1;
 }
 
-void cellar_agent_start_cell(struct cellar_agent *agent)
+void cellar_lane_start_cell(struct cellar_lane *lane)
 {
-    struct cellar_cell *cell = &agent->cell;
+    struct cellar_cell *cell = &lane->cell;
     if (cell->phase != CELLAR_CELL_WAITING)
         return;
-    if (agent->faulted) {
-        finish_fresh(agent);
+    if (lane->faulted) {
+        cellar_lane_finish_fresh(lane);
         return;
     }
-    if (!agent->worker.ready || agent->mute_end > 0)
+    if (!lane->worker.ready || lane->mute_end > 0)
         return;
-    cellar_agent_freeze(agent);
-    cellar_output_begin(&agent->output, cell->number, cell->output_max);
-    renew_pipes(agent);
-    cellar_records_await(&agent->records, CELLAR_RECORDS_RUNNING);
+    cellar_lane_freeze(lane);
+    cellar_output_begin(&lane->output, cell->number, cell->output_max);
+    renew_pipes(lane);
+    cellar_records_await(&lane->records, CELLAR_RECORDS_RUNNING);
     uint64_t ticket = next_ticket();
-    enum cellar_code code = cellar_worker_send_code(
-        &agent->worker, cell->number, ticket, &cell->code);
+    enum cellar_code code = cellar_worker_send_code(&lane->worker, cell->number,
+                                                    ticket, &cell->code);
     if (code != CELLAR_OK)
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "giving a cell on: %s",
                          cellar_code_text(code));
-    cellar_cell_start(cell, agent->now, ticket);
-    (void)cellar_worker_flush(&agent->worker);
+    cellar_cell_start(cell, lane->agent->now, ticket);
+    (void)cellar_worker_flush(&lane->worker);
     /* Last, while the worker wakes up: this costs the cell nothing. */
-    cellar_usage_begin(&agent->usage);
+    cellar_usage_begin(&lane->usage);
 }
 
-static void act(struct cellar_agent *agent, enum cellar_cell_action action)
+static void act(struct cellar_lane *lane, enum cellar_cell_action action)
 {
     switch (action) {
     case CELLAR_CELL_LEAVE:
         break;
     case CELLAR_CELL_SIGNAL:
-        cellar_worker_interrupt(&agent->worker);
-        cellar_output_hurry(&agent->output);
+        cellar_worker_interrupt(&lane->worker);
+        cellar_output_hurry(&lane->output);
         break;
     case CELLAR_CELL_KILL:
-        end_by_kill(agent);
-        cellar_agent_replace_worker(agent);
+        end_by_kill(lane);
+        cellar_lane_replace_worker(lane);
         break;
     case CELLAR_CELL_CANCEL:
-        end_by_kill(agent);
-        cellar_agent_finish_held(agent);
+        end_by_kill(lane);
+        cellar_lane_finish_held(lane);
         break;
     }
 }
 
-void cellar_agent_interrupt(struct cellar_agent *agent)
+void cellar_lane_interrupt(struct cellar_lane *lane)
 {
-    act(agent, cellar_cell_interrupt(&agent->cell, agent->now,
-                                     agent->hello.grace_ms * 1000));
+    act(lane, cellar_cell_interrupt(&lane->cell, lane->agent->now,
+                                    lane->hello.grace_ms * 1000));
 }
 
-void cellar_agent_tick(struct cellar_agent *agent)
+void cellar_lane_tick(struct cellar_lane *lane)
 {
-    act(agent, cellar_cell_tick(&agent->cell, agent->now,
-                                agent->hello.grace_ms * 1000));
-    cellar_output_tick(&agent->output, &agent->wire, agent->now);
-    cellar_agent_watch_copies(agent);
-    if (agent->cell.phase == CELLAR_CELL_DRAINING &&
-        cellar_output_drained(&agent->output, &agent->wire, agent->now))
-        finish(agent);
-    if (agent->mute_end > 0 && agent->now >= agent->mute_end)
-        end_mute(agent);
-    if (agent->boot_end > 0 && agent->now >= agent->boot_end)
-        fault(agent, CELLAR_FAULT_WORKER, "the worker did not become ready",
-              cellar_output_tail(&agent->output));
+    act(lane, cellar_cell_tick(&lane->cell, lane->agent->now,
+                               lane->hello.grace_ms * 1000));
+    cellar_output_tick(&lane->output, &lane->wire, lane->agent->now);
+    cellar_lane_watch_copies(lane);
+    if (lane->cell.phase == CELLAR_CELL_DRAINING &&
+        cellar_output_drained(&lane->output, &lane->wire, lane->agent->now))
+        finish(lane);
+    if (lane->mute_end > 0 && lane->agent->now >= lane->mute_end)
+        end_mute(lane);
+    if (lane->boot_end > 0 && lane->agent->now >= lane->boot_end)
+        cellar_lane_fault(lane, CELLAR_FAULT_WORKER,
+                          "the worker did not become ready",
+                          cellar_output_tail(&lane->output));
 }

@@ -15,13 +15,30 @@
  * looked at again so often. */
 #define RETRY_US 500000u
 
-/* poll() looks at them in this order, which two promises rest on: output that
- * was written before an END is seen with it, and late output of one cell is
- * seen with the RUN of the next. */
-enum { HOST_IN, CONTROL, OUT, ERR, SIGNALS, HOST_OUT, FIXED };
+/* Of a lane poll() looks at them in this order, which two promises rest on:
+ * output that was written before an END is seen with it, and late output of one
+ * cell is seen with the RUN of the next. */
+enum { HOST_IN, CONTROL, OUT, ERR, HOST_OUT, RELAY, ROLES };
 
-/* Behind them: copies that are being made, and the guard's listeners. */
-#define FDS (FIXED + CELLAR_COPY_PLACES + CELLAR_GUARD_MAX)
+#define SEEN(role) (1u << (role))
+
+/* All lanes' copies that are being made, and the shared ones: signals, the
+ * door, the guard's listeners. */
+#define COPIES_MAX  (CELLAR_LANES_MAX * CELLAR_COPY_PLACES)
+#define SHARED_MAX  (2 + CELLAR_GUARD_MAX)
+#define WATCHED_MAX (CELLAR_LANES_MAX * ROLES + COPIES_MAX + SHARED_MAX)
+
+/* What poll() waits for, and whose each is. */
+static struct {
+    struct pollfd fds[WATCHED_MAX];
+    struct {
+        struct cellar_lane *lane;
+        struct cellar_copy *copy;
+        int role;
+    } who[WATCHED_MAX];
+    nfds_t count;
+    nfds_t shared; /* where the lanes' end */
+} watched;
 
 static uint64_t clock_us(void)
 {
@@ -50,18 +67,13 @@ static int watch_signals(void)
 
 void cellar_agent_init(struct cellar_agent *agent)
 {
-    *agent = (struct cellar_agent){.now = clock_us()};
-    cellar_wire_init(&agent->wire);
-    cellar_worker_init(&agent->worker);
-    cellar_records_init(&agent->records);
-    cellar_records_init(&agent->aside);
+    *agent = (struct cellar_agent){.now = clock_us(), .door.listener = -1};
     cellar_memory_init(&agent->memory);
-    cellar_copies_init(&agent->copies);
     cellar_guard_init(&agent->guard);
-    cellar_cell_init(&agent->cell);
-    cellar_output_init(&agent->output);
-    cellar_usage_init(&agent->usage);
-    agent->lease_end = agent->now + GREETING_US_MAX;
+    struct cellar_lane *lane = cellar_lane_new(agent);
+    if (!lane)
+        cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "out of memory");
+    lane->lease_end = agent->now + GREETING_US_MAX;
     agent->signals = watch_signals();
     if (agent->signals < 0)
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "no signalfd: %m");
@@ -70,65 +82,84 @@ void cellar_agent_init(struct cellar_agent *agent)
 /* ----------------------------------------------------------- what to wait --
  */
 
-static int open_if(int fd, bool wanted)
+static void watch(struct cellar_lane *lane, struct cellar_copy *copy, int role,
+                  int fd, short events)
 {
-    return wanted ? fd : -1;
+    if (fd < 0 || events == 0)
+        return;
+    watched.fds[watched.count] = (struct pollfd){fd, events, 0};
+    watched.who[watched.count].lane = lane;
+    watched.who[watched.count].copy = copy;
+    watched.who[watched.count].role = role;
+    watched.count++;
 }
 
-static void choose_fixed(const struct cellar_agent *agent,
-                         struct pollfd fds[FIXED])
+static void choose_of(struct cellar_lane *lane)
 {
-    const struct cellar_output *output = &agent->output;
-    bool pipes = cellar_output_wants(output, &agent->wire);
-    bool believed = agent->mute_end == 0;
-    bool hears = believed && agent->cell.phase != CELLAR_CELL_DRAINING;
-    bool todo = believed && cellar_buf_len(&agent->worker.todo) > 0;
-    fds[HOST_IN] =
-        (struct pollfd){open_if(STDIN_FILENO, !agent->wire.ended), POLLIN, 0};
-    fds[CONTROL] = (struct pollfd){
-        open_if(agent->worker.control, hears || todo),
-        (short)((hears ? POLLIN : 0) | (todo ? POLLOUT : 0)), 0};
-    fds[OUT] = (struct pollfd){open_if(output->fds[0], pipes), POLLIN, 0};
-    fds[ERR] = (struct pollfd){open_if(output->fds[1], pipes), POLLIN, 0};
-    fds[SIGNALS] = (struct pollfd){agent->signals, POLLIN, 0};
-    fds[HOST_OUT] = (struct pollfd){
-        open_if(STDOUT_FILENO, cellar_wire_waits(&agent->wire)), POLLOUT, 0};
+    const struct cellar_output *output = &lane->output;
+    const struct cellar_wire *wire = &lane->wire;
+    short pipes = cellar_output_wants(output, wire) ? POLLIN : 0;
+    bool believed = lane->mute_end == 0;
+    bool hears = believed && lane->cell.phase != CELLAR_CELL_DRAINING;
+    bool todo = believed && cellar_buf_len(&lane->worker.todo) > 0;
+    short control = (short)((hears ? POLLIN : 0) | (todo ? POLLOUT : 0));
+    lane->seen = 0;
+    watch(lane, NULL, HOST_IN, wire->in_fd, wire->ended ? 0 : POLLIN);
+    watch(lane, NULL, CONTROL, lane->worker.control, control);
+    watch(lane, NULL, OUT, output->fds[0], pipes);
+    watch(lane, NULL, ERR, output->fds[1], pipes);
+    watch(lane, NULL, HOST_OUT, wire->out_fd,
+          cellar_wire_waits(wire) ? POLLOUT : 0);
+    watch(lane, NULL, RELAY, lane->hold, POLLIN);
+    for (size_t i = 0; i < CELLAR_COPY_PLACES; i++)
+        if (lane->copies.all[i].phase == CELLAR_COPY_ASKED)
+            watch(lane, &lane->copies.all[i], ROLES,
+                  lane->copies.all[i].control, POLLIN);
 }
 
-/* How many there are. */
-static nfds_t choose(const struct cellar_agent *agent, struct pollfd fds[FDS])
+static void choose(struct cellar_agent *agent)
 {
-    nfds_t count = FIXED + CELLAR_COPY_PLACES;
-    choose_fixed(agent, fds);
-    for (size_t i = 0; i < CELLAR_COPY_PLACES; i++) {
-        const struct cellar_copy *copy = &agent->copies.all[i];
-        fds[FIXED + i] = (struct pollfd){
-            open_if(copy->control, copy->phase == CELLAR_COPY_ASKED), POLLIN,
-            0};
-    }
+    watched.count = 0;
+    for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next)
+        choose_of(lane);
+    watched.shared = watched.count;
+    watch(NULL, NULL, 0, agent->signals, POLLIN);
+    watch(NULL, NULL, 0,
+          agent->door.listener >= 0 ? cellar_door_fd(&agent->door) : -1,
+          POLLIN);
     for (size_t i = 0; i < agent->guard.count; i++)
-        fds[count++] = (struct pollfd){agent->guard.fds[i], POLLIN, 0};
-    return count;
+        watch(NULL, NULL, 0, agent->guard.fds[i], POLLIN);
+}
+
+static uint64_t first_due(const struct cellar_lane *lane)
+{
+    const uint64_t dues[] = {
+        lane->lease_end,
+        lane->life_end,
+        lane->boot_end,
+        lane->mute_end,
+        cellar_cell_due(&lane->cell),
+        cellar_output_due(&lane->output),
+        cellar_lane_copies_due(lane),
+        lane->wire.ended && lane->number == 0 ? lane->agent->now + RETRY_US : 0,
+    };
+    uint64_t first = lane->lease_end;
+    for (size_t i = 0; i < sizeof(dues) / sizeof(dues[0]); i++)
+        if (dues[i] > 0 && dues[i] < first)
+            first = dues[i];
+    return first;
 }
 
 /* Milliseconds to the next thing that is due, rounded up: waking early would
  * be waking twice. */
 static int patience(const struct cellar_agent *agent)
 {
-    const uint64_t dues[] = {
-        agent->lease_end,
-        agent->life_end,
-        agent->boot_end,
-        agent->mute_end,
-        cellar_cell_due(&agent->cell),
-        cellar_output_due(&agent->output),
-        cellar_agent_copies_due(agent),
-        agent->wire.ended ? agent->now + RETRY_US : 0,
-    };
-    uint64_t first = agent->lease_end;
-    for (size_t i = 0; i < sizeof(dues) / sizeof(dues[0]); i++)
-        if (dues[i] > 0 && dues[i] < first)
-            first = dues[i];
+    uint64_t first = UINT64_MAX;
+    for (const struct cellar_lane *lane = agent->lanes; lane;
+         lane = lane->next) {
+        uint64_t due = first_due(lane);
+        first = due < first ? due : first;
+    }
     uint64_t wait = first > agent->now ? (first - agent->now + 999) / 1000 : 0;
     return wait < 60000 ? (int)wait : 60000;
 }
@@ -145,108 +176,170 @@ static void on_signal(struct cellar_agent *agent)
     while (read(agent->signals, &info, sizeof(info)) == sizeof(info))
         if (info.ssi_signo == SIGTERM && info.ssi_code == SI_USER &&
             info.ssi_pid == 0) {
-            cellar_agent_kill_all(agent);
+            (void)cellar_processes_kill_all();
             exit(EXIT_SUCCESS);
         }
-    cellar_agent_reap(agent);
+    cellar_lanes_reap(agent);
 }
 
-static void on_host(struct cellar_agent *agent)
+/* On the container's own stream nobody but a host of ours has a place. */
+static void insist_on_host(const struct cellar_lane *lane)
 {
-    cellar_wire_read(&agent->wire, cellar_agent_take, agent);
-    bool keyless = agent->wire.link.state == CELLAR_LINK_BROKEN;
-    if (keyless || (agent->wire.ended && agent->generation == 0))
+    bool keyless = lane->wire.link.state == CELLAR_LINK_BROKEN;
+    if (lane->number > 0)
+        return;
+    if (keyless || (lane->wire.ended && lane->generation == 0))
         cellar_agent_die(CELLAR_AGENT_EXIT_HOST, "%s",
                          keyless ? "stdin does not begin as a Cellar host's; "
                                    "this image is started by `cellar start`"
                                  : "stdin ended before a host's greeting; "
                                    "this image is started by `cellar start`");
-    if (agent->wire.fault != CELLAR_OK && agent->generation == 0)
+    if (lane->wire.fault != CELLAR_OK && lane->generation == 0)
         cellar_agent_die(CELLAR_AGENT_EXIT_HOST,
                          "the host's greeting makes no sense to this image: "
                          "make it anew with `cellar image build`");
-    if (agent->wire.fault != CELLAR_OK)
-        cellar_agent_say("the host's stream broke off: %s",
-                         cellar_code_text(agent->wire.fault));
-    agent->wire.fault = CELLAR_OK;
 }
 
-bool cellar_agent_guards(void *user, pid_t pid)
+static void on_host(struct cellar_lane *lane)
 {
-    const struct cellar_agent *agent = user;
-    return pid == 1 || cellar_copies_have(&agent->copies, pid);
+    cellar_wire_read(&lane->wire, cellar_lane_take, lane);
+    insist_on_host(lane);
+    if (lane->wire.fault != CELLAR_OK)
+        cellar_agent_say("a host's stream broke off: %s",
+                         cellar_code_text(lane->wire.fault));
+    lane->wire.fault = CELLAR_OK;
+    if (lane->wire.ended)
+        cellar_lane_unvisit(lane);
 }
 
 /* Who asks is answered before anything changes; backwards, for a listener may
  * go and others take its number. */
-static void deal_with_others(struct cellar_agent *agent,
-                             const struct pollfd fds[FDS], nfds_t count)
+static void deal_with_guard(struct cellar_agent *agent)
 {
-    for (nfds_t i = count; i > FIXED + CELLAR_COPY_PLACES; i--)
-        if (fds[i - 1].revents)
-            cellar_guard_answer(&agent->guard,
-                                i - 1 - FIXED - CELLAR_COPY_PLACES,
-                                cellar_agent_guards, agent);
-    for (size_t i = 0; i < CELLAR_COPY_PLACES; i++)
-        if (fds[FIXED + i].revents)
-            cellar_agent_hear_copy(agent, &agent->copies.all[i]);
+    nfds_t first = watched.count - agent->guard.count;
+    for (nfds_t i = watched.count; i > first; i--)
+        if (watched.fds[i - 1].revents)
+            cellar_guard_answer(&agent->guard, i - 1 - first,
+                                cellar_lanes_guard, agent);
+}
+
+static void deal_with_door(struct cellar_agent *agent)
+{
+    struct cellar_visitor visitor;
+    while (agent->door.listener >= 0 &&
+           cellar_door_take(&agent->door, &visitor)) {
+        struct cellar_lane *lane = cellar_lane_find(agent, visitor.lane);
+        if (lane && lane->number > 0) {
+            cellar_lane_visit(lane, &visitor);
+            continue;
+        }
+        close(visitor.in);
+        close(visitor.out);
+        close(visitor.hold);
+    }
+}
+
+static void note_seen(void)
+{
+    for (nfds_t i = 0; i < watched.shared; i++)
+        if (watched.fds[i].revents && !watched.who[i].copy &&
+            (watched.fds[i].revents & ~POLLOUT ||
+             watched.who[i].role == HOST_OUT))
+            watched.who[i].lane->seen |= SEEN(watched.who[i].role);
+}
+
+/* A copy that speaks may be gone by the time another one's word was dealt with.
+ */
+static void deal_with_copies(void)
+{
+    for (nfds_t i = 0; i < watched.shared; i++) {
+        struct cellar_copy *copy = watched.who[i].copy;
+        if (copy && watched.fds[i].revents && copy->phase == CELLAR_COPY_ASKED)
+            cellar_lane_hear_copy(watched.who[i].lane, copy);
+    }
+}
+
+static void deal_with_output(struct cellar_lane *lane)
+{
+    for (int i = 0; i < 2; i++)
+        if (lane->seen & SEEN(OUT + i))
+            cellar_output_read(&lane->output, &lane->wire, i, lane->agent->now);
+}
+
+/* The host comes last: an interrupt can't hit a cell that has just ended, and a
+ * new cell finds the pipes read out. */
+static void deal_with_lane(struct cellar_lane *lane)
+{
+    uint64_t generation = lane->generation;
+    if (lane->death.pid > 0)
+        cellar_lane_on_death(lane);
+    bool same = lane->generation == generation && !lane->leaving;
+    if (same && (lane->seen & SEEN(CONTROL)) && lane->worker.control >= 0)
+        cellar_lane_hear_worker(lane);
+    if (lane->worker.control >= 0 && !cellar_worker_flush(&lane->worker))
+        cellar_worker_hang_up(&lane->worker);
+    if (lane->leaving)
+        return;
+    bool again = lane->wire.ended && lane->wire.in_fd >= 0;
+    if ((lane->seen & SEEN(HOST_IN)) || again)
+        on_host(lane);
+    if (lane->seen & SEEN(RELAY))
+        cellar_lane_unvisit(lane);
 }
 
 /* The order matters. Output goes before the END that it was written before. A
  * death goes before what the dead one said: its globals are gone, whatever it
- * said of them. The host comes last: an interrupt can't hit a cell that has
- * just ended, and a new cell finds the pipes read out. */
-static void deal_with(struct cellar_agent *agent,
-                      const struct pollfd fds[FIXED])
+ * said of them. */
+static void deal(struct cellar_agent *agent)
 {
-    uint64_t generation = agent->generation;
-    for (int i = 0; i < 2; i++)
-        if (fds[OUT + i].revents)
-            cellar_output_read(&agent->output, &agent->wire, i, agent->now);
-    if (fds[SIGNALS].revents)
+    deal_with_guard(agent);
+    note_seen();
+    for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next)
+        deal_with_output(lane);
+    deal_with_copies();
+    if (watched.fds[watched.shared].revents)
         on_signal(agent);
-    bool same = agent->generation == generation;
-    if (same && (fds[CONTROL].revents & ~POLLOUT) && agent->worker.control >= 0)
-        cellar_agent_hear_worker(agent);
-    if (agent->worker.control >= 0 && !cellar_worker_flush(&agent->worker))
-        cellar_worker_hang_up(&agent->worker);
-    if (fds[HOST_IN].revents || agent->wire.ended)
-        on_host(agent);
+    for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next)
+        if (!lane->leaving)
+            deal_with_lane(lane);
+    deal_with_door(agent);
 }
 
-static void on_lease(struct cellar_agent *agent)
+static void on_lease(struct cellar_lane *lane)
 {
-    if (agent->generation == 0)
+    if (lane->number == 0 && lane->generation == 0)
         cellar_agent_die(CELLAR_AGENT_EXIT_HOST, "no host has greeted");
     cellar_agent_say("no host has given a sign of life for %llu ms: the "
                      "session ends",
-                     (unsigned long long)agent->hello.lease_ms);
-    cellar_agent_kill_all(agent);
-    exit(EXIT_SUCCESS);
+                     (unsigned long long)lane->hello.lease_ms);
+    cellar_lane_leave(lane);
 }
 
-static void on_lifetime(struct cellar_agent *agent)
+static void end_turn(struct cellar_lane *lane)
 {
-    cellar_agent_say("the session has reached its lifetime");
-    cellar_agent_kill_all(agent);
-    exit(EXIT_SUCCESS);
+    uint64_t now = lane->agent->now;
+    cellar_lane_tick(lane);
+    if (!lane->leaving && now >= lane->lease_end)
+        on_lease(lane);
+    if (!lane->leaving && lane->life_end > 0 && now >= lane->life_end) {
+        cellar_agent_say("the session has reached its lifetime");
+        cellar_lane_leave(lane);
+    }
+    if (lane->leaving)
+        return;
+    cellar_wire_flush(&lane->wire);
+    cellar_lane_freeze(lane);
 }
 
 void cellar_agent_turn(struct cellar_agent *agent)
 {
-    struct pollfd fds[FDS];
-    nfds_t count = choose(agent, fds);
-    int n = poll(fds, count, patience(agent));
+    choose(agent);
+    int n = poll(watched.fds, watched.count, patience(agent));
     agent->now = clock_us();
-    if (n >= 0) {
-        deal_with_others(agent, fds, count);
-        deal_with(agent, fds);
-    }
-    cellar_agent_tick(agent);
-    if (agent->now >= agent->lease_end)
-        on_lease(agent);
-    if (agent->life_end > 0 && agent->now >= agent->life_end)
-        on_lifetime(agent);
-    cellar_wire_flush(&agent->wire);
-    cellar_agent_freeze(agent);
+    if (n >= 0)
+        deal(agent);
+    for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next)
+        if (!lane->leaving)
+            end_turn(lane);
+    cellar_lanes_sweep(agent);
 }

@@ -73,6 +73,13 @@ void cellar_usage_init(struct cellar_usage *usage)
     usage->oom_kills = read_oom(usage);
 }
 
+void cellar_usage_done(struct cellar_usage *usage)
+{
+    close_fd(&usage->oom_fd);
+    close_fd(&usage->status_fd);
+    close_fd(&usage->pids_fd);
+}
+
 void cellar_usage_attach(struct cellar_usage *usage, pid_t pid)
 {
     char path[48];

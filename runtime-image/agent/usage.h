@@ -30,6 +30,8 @@ struct cellar_usage {
 
 void cellar_usage_init(struct cellar_usage *usage);
 
+void cellar_usage_done(struct cellar_usage *usage);
+
 /* A new worker. */
 void cellar_usage_attach(struct cellar_usage *usage, pid_t pid);
 

@@ -15,10 +15,25 @@
 
 void cellar_wire_init(struct cellar_wire *wire)
 {
-    *wire = (struct cellar_wire){.fault = CELLAR_OK};
+    *wire = (struct cellar_wire){
+        .fault = CELLAR_OK, .in_fd = STDIN_FILENO, .out_fd = STDOUT_FILENO};
     cellar_link_init(&wire->link, CELLAR_ROLE_AGENT, NULL);
     cellar_ring_init(&wire->ring);
     cellar_buf_init(&wire->out, OUT_MAX);
+}
+
+void cellar_wire_done(struct cellar_wire *wire)
+{
+    cellar_link_done(&wire->link);
+    cellar_ring_done(&wire->ring);
+    cellar_buf_done(&wire->out);
+}
+
+void cellar_wire_begin(struct cellar_wire *wire,
+                       const uint8_t key[CELLAR_KEY_BYTES])
+{
+    cellar_link_init(&wire->link, CELLAR_ROLE_AGENT, key);
+    wire->in_fd = wire->out_fd = -1;
 }
 
 /* A HELLO's mark is of the host's record: it is looked at by _welcome(). */
@@ -51,7 +66,7 @@ void cellar_wire_read(struct cellar_wire *wire,
                       void (*take)(void *, struct cellar_message *), void *user)
 {
     static uint8_t bytes[READ_BYTES];
-    ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
+    ssize_t n = read(wire->in_fd, bytes, sizeof(bytes));
     wire->ended = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
     const uint8_t *at = bytes;
     size_t left = n > 0 ? (size_t)n : 0;
@@ -122,9 +137,9 @@ void cellar_wire_flush(struct cellar_wire *wire)
 {
     sign_due(wire);
     size_t len = cellar_buf_len(&wire->out);
-    if (len == 0 || wire->deaf)
+    if (len == 0 || wire->deaf || wire->out_fd < 0)
         return;
-    ssize_t n = write(STDOUT_FILENO, cellar_buf_peek(&wire->out), len);
+    ssize_t n = write(wire->out_fd, cellar_buf_peek(&wire->out), len);
     if (n > 0)
         cellar_buf_consume(&wire->out, (size_t)n);
     else if (errno != EAGAIN && errno != EINTR)
@@ -137,5 +152,6 @@ bool cellar_wire_waits(const struct cellar_wire *wire)
 {
     bool due =
         wire->link.state == CELLAR_LINK_OPEN && cellar_ring_due(&wire->ring);
-    return !wire->deaf && (due || cellar_buf_len(&wire->out) > 0);
+    return !wire->deaf && wire->out_fd >= 0 &&
+           (due || cellar_buf_len(&wire->out) > 0);
 }

@@ -1,5 +1,5 @@
 /*
- * The agent's end of the wire: stdin and stdout, the link, and the ring of
+ * The agent's end of the wire: a stream, the link, and the ring of
  * what the host has not acknowledged. Nothing in here blocks.
  *
  *     cellar_wire_read()     each message that came, to a callback
@@ -23,6 +23,7 @@ struct cellar_wire {
     struct cellar_link link;
     struct cellar_ring ring;
     struct cellar_buf out;
+    int in_fd, out_fd;      /* of the stream; -1: there is none now */
     bool ended;             /* stdin is at its end or failing, for now */
     bool deaf;              /* stdout has no reader; a new HELLO tries again */
     uint64_t verified;      /* messages taken so far */
@@ -30,6 +31,11 @@ struct cellar_wire {
 };
 
 void cellar_wire_init(struct cellar_wire *wire);
+void cellar_wire_done(struct cellar_wire *wire);
+
+/* Of a lane whose key did not come by its stream, which it has none of yet. */
+void cellar_wire_begin(struct cellar_wire *wire,
+                       const uint8_t key[CELLAR_KEY_BYTES]);
 
 /* Reads once and gives every verified message to `take`, in order; `msg` lends
  * bytes for that call. A mark that was never given out ends the epoch. */
