@@ -24,6 +24,7 @@ static void address_of(int dir_fd, struct sockaddr_un *address)
 static const char *const words[] = {
     [CELLAR_REQUEST_INTERRUPT] = "interrupt\n",
     [CELLAR_REQUEST_RESET] = "reset\n",
+    [CELLAR_REQUEST_LEAVE] = "leave\n",
 };
 
 struct cellar_control {

@@ -1,7 +1,7 @@
 /*
  * The control socket: how another process of the same user asks the one that
- * has a session for what only it can do. One line in ("interrupt" or
- * "reset"), one line out ("ok"). The socket lies in the session's directory,
+ * has a session for what only it can do. One line in ("interrupt", "reset" or
+ * "leave"), one line out ("ok"). The socket lies in the session's directory,
  * which only its owner may enter.
  */
 #ifndef CELLAR_KERNEL_CONTROL_H
@@ -13,7 +13,11 @@
 
 struct cellar_control;
 
-enum cellar_request { CELLAR_REQUEST_INTERRUPT, CELLAR_REQUEST_RESET };
+enum cellar_request {
+    CELLAR_REQUEST_INTERRUPT,
+    CELLAR_REQUEST_RESET,
+    CELLAR_REQUEST_LEAVE /* end, and leave the container to others */
+};
 
 /* Listens in the directory of a session held; `ask` is called for each
  * request. */

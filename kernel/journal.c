@@ -98,6 +98,14 @@ static const char settings[] = "PRAGMA synchronous = NORMAL;"
 #define OF_SESSION "id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295"
 #define NUMBER     "id & 4294967295"
 
+/* The cells of session ?1 up to number ?3. */
+#define UP_TO(id) id " BETWEEN ?1 << 32 AND (?1 << 32) + ?3"
+
+#define RESULT_COLUMNS                                                         \
+    "status, state, restored_from, truncated, dropped_bytes, error_name, "     \
+    "error_message, traceback, limit_kind, limit_value, exit_code, signal, "   \
+    "reason, wall_us, cpu_us, peak_memory_bytes, taken, taken_why"
+
 #define CELL_COLUMNS                                                           \
     "id, " NUMBER                                                              \
     ", code, began_ms, ended_ms, resets, untold ISNULL, pruned, status, "      \
@@ -117,6 +125,20 @@ static const char *const texts[JOURNAL_STATEMENTS] = {
     [JOURNAL_REVIVE_SESSION] =
         "UPDATE sessions SET ended_ms = 0, ending = '', reason = '' "
         "WHERE id = ?1",
+    [JOURNAL_COPY_SESSION] =
+        "UPDATE sessions SET resets = (SELECT resets FROM sessions "
+        "WHERE id = ?1) WHERE id = ?2 AND ?3 >= 0",
+    [JOURNAL_COPY_CELLS] =
+        "INSERT INTO cells(id, code, began_ms, ended_ms, resets, timeout_ms, "
+        "pruned, output_bytes, " RESULT_COLUMNS ") SELECT (?2 << 32) + (" NUMBER
+        "), code, began_ms, ended_ms, resets, timeout_ms, pruned, "
+        "output_bytes, " RESULT_COLUMNS
+        " FROM cells WHERE " UP_TO("id") " AND ended_ms > 0",
+    [JOURNAL_COPY_OUTPUTS] =
+        "INSERT INTO outputs(cell, kind, seq, part, type, data, blob) "
+        "SELECT (?2 << 32) + (cell & 4294967295), kind, seq, part, type, data, "
+        "blob FROM outputs WHERE " UP_TO(
+            "cell") " AND cell IN (SELECT id FROM cells WHERE ended_ms > 0)",
     [JOURNAL_LAST_CELL] =
         "SELECT max(cell), max(delivered) FROM (SELECT " NUMBER
         " AS cell, delivered FROM cells WHERE " OF_SESSION

@@ -58,11 +58,18 @@ struct cellar_journal_place {
     bool ended;         /* it was to be stopped, or was taken for lost */
 };
 
-/* Finds the session's row by record->container, or makes it. */
+/* Finds the session's row by its place (record.h), or makes it. */
 enum cellar_code cellar_journal_session(struct cellar_journal *journal,
                                         const struct cellar_record *record,
                                         struct cellar_journal_place *place,
                                         struct cellar_error *err);
+
+/* A branch of session `parent`: a row of its own, with what the parent's cells
+ * up to `after` came to, as if they had been its own. */
+enum cellar_code cellar_journal_branch(struct cellar_journal *journal,
+                                       uint64_t parent, uint64_t after,
+                                       const struct cellar_record *branch,
+                                       struct cellar_error *err);
 
 /* A session that answers lives, whatever was written of it: the stop may have
  * been killed. */
@@ -71,11 +78,11 @@ enum cellar_code cellar_journal_revive(struct cellar_journal *journal,
                                        struct cellar_error *err);
 
 /* "stopped" or "lost"; `reason` may be NULL. Cells that have no end yet are
- * ended as LOST with it, told. By container: also for a session that this
- * process never held; one that is not in the journal is fine, one that has
+ * ended as LOST with it, told. By place: also for a session that this process
+ * never held; one that is not in the journal is fine, one that has
  * ended already stays as it is. */
 enum cellar_code cellar_journal_end_session(struct cellar_journal *journal,
-                                            const char *container,
+                                            const char *place,
                                             const char *ending,
                                             const char *reason,
                                             struct cellar_error *err);
@@ -137,7 +144,7 @@ enum cellar_code cellar_journal_take_untold(struct cellar_journal *journal,
 
 /* --------------------------------------------------------------- read -- */
 
-/* For `ps` and `stats`, by container. E_NOT_FOUND. */
+/* For `ps` and `stats`, by place. E_NOT_FOUND. */
 struct cellar_journal_glance {
     uint64_t cells;
     uint64_t output_bytes;
@@ -145,7 +152,7 @@ struct cellar_journal_glance {
     bool running;     /* a cell has begun and not ended */
 };
 enum cellar_code cellar_journal_glance(struct cellar_journal *journal,
-                                       const char *container,
+                                       const char *place,
                                        struct cellar_journal_glance *glance,
                                        struct cellar_error *err);
 

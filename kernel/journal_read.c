@@ -404,14 +404,14 @@ enum cellar_code cellar_journal_find(struct cellar_journal *journal,
 }
 
 enum cellar_code cellar_journal_glance(struct cellar_journal *journal,
-                                       const char *container,
+                                       const char *place,
                                        struct cellar_journal_glance *glance,
                                        struct cellar_error *err)
 {
     sqlite3_stmt *look = cellar_journal_statement(journal, JOURNAL_GLANCE);
     if (!look)
         return cellar_journal_fail(journal, sqlite3_errcode(journal->db), err);
-    cellar_journal_bind_text(look, 1, container, strlen(container));
+    cellar_journal_bind_text(look, 1, place, strlen(place));
     int rc = sqlite3_step(look);
     bool known = rc == SQLITE_ROW && cellar_journal_column(look, 4) > 0;
     if (known)
@@ -424,6 +424,6 @@ enum cellar_code cellar_journal_glance(struct cellar_journal *journal,
     (void)sqlite3_reset(look);
     if (code == CELLAR_OK && !known)
         return cellar_fail(err, CELLAR_E_NOT_FOUND,
-                           "the journal knows no such container");
+                           "the journal knows no such session");
     return code;
 }

@@ -10,8 +10,10 @@ static int add_session(struct cellar_journal *journal,
                        struct cellar_journal_place *place)
 {
     sqlite3_stmt *add = cellar_journal_statement(journal, JOURNAL_ADD_SESSION);
+    char where[CELLAR_PLACE_MAX];
     const char *const values[] = {record->name, record->engine, record->image,
-                                  record->container, record->python};
+                                  where, record->python};
+    cellar_record_place(record, where);
     if (!add)
         return sqlite3_errcode(journal->db);
     for (int i = 0; i < 5; i++)
@@ -75,10 +77,12 @@ enum cellar_code cellar_journal_session(struct cellar_journal *journal,
                                         struct cellar_error *err)
 {
     struct cellar_journal_place found = {0};
+    char where[CELLAR_PLACE_MAX];
     enum cellar_code code = cellar_journal_txn_begin(journal, err);
     if (code != CELLAR_OK)
         return code;
-    int rc = find_session(journal, record->container, &found);
+    cellar_record_place(record, where);
+    int rc = find_session(journal, where, &found);
     if (rc == SQLITE_DONE)
         rc = add_session(journal, record, &found);
     if (rc == SQLITE_DONE || rc == SQLITE_ROW)
@@ -87,6 +91,37 @@ enum cellar_code cellar_journal_session(struct cellar_journal *journal,
     if (code == CELLAR_OK)
         *place = found;
     return code;
+}
+
+/* What was stored of `parent` as the same of `branch`. */
+static int copy_past(struct cellar_journal *journal,
+                     enum journal_statement which, uint64_t parent,
+                     uint64_t branch, uint64_t after)
+{
+    sqlite3_stmt *copy = cellar_journal_statement(journal, which);
+    if (!copy)
+        return sqlite3_errcode(journal->db);
+    cellar_journal_bind(copy, 1, parent);
+    cellar_journal_bind(copy, 2, branch);
+    cellar_journal_bind(copy, 3, after < UINT32_MAX ? after : UINT32_MAX);
+    return cellar_journal_run(copy);
+}
+
+enum cellar_code cellar_journal_branch(struct cellar_journal *journal,
+                                       uint64_t parent, uint64_t after,
+                                       const struct cellar_record *branch,
+                                       struct cellar_error *err)
+{
+    static const enum journal_statement copies[] = {
+        JOURNAL_COPY_SESSION, JOURNAL_COPY_CELLS, JOURNAL_COPY_OUTPUTS};
+    struct cellar_journal_place place = {0};
+    enum cellar_code code = cellar_journal_txn_begin(journal, err);
+    if (code != CELLAR_OK)
+        return code;
+    int rc = add_session(journal, branch, &place);
+    for (size_t i = 0; i < 3 && rc == SQLITE_DONE; i++)
+        rc = copy_past(journal, copies[i], parent, place.session, after);
+    return cellar_journal_txn_end(journal, rc, err);
 }
 
 static int end_cells(struct cellar_journal *journal, uint64_t session,
@@ -102,7 +137,7 @@ static int end_cells(struct cellar_journal *journal, uint64_t session,
 }
 
 enum cellar_code cellar_journal_end_session(struct cellar_journal *journal,
-                                            const char *container,
+                                            const char *place,
                                             const char *ending,
                                             const char *reason,
                                             struct cellar_error *err)
@@ -115,7 +150,7 @@ enum cellar_code cellar_journal_end_session(struct cellar_journal *journal,
     if (!end)
         return cellar_journal_txn_end(journal, sqlite3_errcode(journal->db),
                                       err);
-    cellar_journal_bind_text(end, 1, container, strlen(container));
+    cellar_journal_bind_text(end, 1, place, strlen(place));
     cellar_journal_bind(end, 2, cellar_journal_clock_ms());
     cellar_journal_bind_text(end, 3, ending, strlen(ending));
     cellar_journal_bind_text(end, 4, why, strlen(why));

@@ -34,14 +34,13 @@ static uint64_t since(uint64_t then_ms)
 /* What only the journal knows; without it, somebody who has the session is
  * taken to use it. */
 static void add_glance(const struct listing *listing, struct cellar_info *info,
-                       bool *busy)
+                       const char *place, bool *busy)
 {
     struct cellar_journal_glance glance = {0};
     *busy = info->holder != 0;
     info->idle_ms = CELLAR_UNKNOWN;
-    if (!listing->journal ||
-        cellar_journal_glance(listing->journal, info->container, &glance,
-                              NULL) != CELLAR_OK)
+    if (!listing->journal || cellar_journal_glance(listing->journal, place,
+                                                   &glance, NULL) != CELLAR_OK)
         return;
     *busy = glance.running;
     info->idle_ms = glance.running ? 0 : since(glance.last_ms);
@@ -50,10 +49,10 @@ static void add_glance(const struct listing *listing, struct cellar_info *info,
 }
 
 static void tell(const struct listing *listing, struct cellar_info *info,
-                 struct cellar_found *found, bool lost)
+                 const char *place, struct cellar_found *found, bool lost)
 {
     bool busy = false;
-    add_glance(listing, info, &busy);
+    add_glance(listing, info, place, &busy);
     info->state = state_word(found, lost, busy);
     info->memory_bytes =
         found && found->measured ? found->usage.memory_bytes : CELLAR_UNKNOWN;
@@ -77,7 +76,9 @@ static void tell_record(void *user, const struct cellar_record *record)
                                .created = record->created,
                                .cells = record->cells,
                                .holder = (uint64_t)holder};
-    tell(listing, &info, found, record->lost[0] != '\0');
+    char place[CELLAR_PLACE_MAX];
+    cellar_record_place(record, place);
+    tell(listing, &info, place, found, record->lost[0] != '\0');
 }
 
 /* Containers without a record: unnamed sessions of live commands, and those
@@ -92,7 +93,7 @@ static void tell_rest(struct listing *listing)
                                    .engine = engine,
                                    .created = f->created};
         if (!f->told && !f->leaving)
-            tell(listing, &info, f, false);
+            tell(listing, &info, f->id, f, false);
     }
 }
 
@@ -124,8 +125,10 @@ static void fill_stats(struct cellar *c, const struct cellar_record *record,
     struct cellar_journal *journal = cellar_supervisor_journal(c, NULL);
     struct cellar_journal_glance glance = {.cells = record->cells,
                                            .output_bytes = CELLAR_UNKNOWN};
+    char place[CELLAR_PLACE_MAX];
+    cellar_record_place(record, place);
     if (journal)
-        (void)!cellar_journal_glance(journal, record->container, &glance, NULL);
+        (void)!cellar_journal_glance(journal, place, &glance, NULL);
     *stats = (struct cellar_stats){.state = glance.running ? "busy" : "idle",
                                    .taken_us = cellar_loop_now_us(),
                                    .cpu_us = found->usage.cpu_us,

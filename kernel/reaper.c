@@ -216,6 +216,10 @@ static bool is_leaving(const struct cellar_reaper *reaper,
         *recorded = true;
         return has_ended(container) && !is_held(reaper, container->session);
     }
+    if (cellar_record_shares(state_dir, container->session, container->id)) {
+        *recorded = true; /* branches of a session that has left */
+        return has_ended(container);
+    }
     return dead && (code == CELLAR_OK || code == CELLAR_E_NOT_FOUND);
 }
 
@@ -263,28 +267,46 @@ static void remove_one(struct leaving *leaving)
         on_removed(leaving, &err);
 }
 
+struct reason {
+    const struct leaving *leaving;
+    const char *text;
+};
+
 /* The next who asks for the session is told what became of it; unless somebody
  * has it by now. */
-static void keep_reason(const struct leaving *leaving, const char *reason)
+static void keep_reason_of(void *user, const struct cellar_record *record)
 {
+    const struct reason *reason = user;
+    const struct leaving *leaving = reason->leaving;
     const char *state_dir = cellar_supervisor_state_dir(leaving->reaper->c);
     struct cellar_journal *journal =
         cellar_supervisor_journal(leaving->reaper->c, NULL);
-    struct cellar_record record = {0};
     struct cellar_hold hold = CELLAR_HOLD_NONE;
-    if (journal)
-        (void)!cellar_journal_end_session(journal, leaving->id, "lost", reason,
-                                          NULL);
-    if (cellar_hold_take(state_dir, leaving->session, &hold, NULL) != CELLAR_OK)
+    struct cellar_record now = {0};
+    char place[CELLAR_PLACE_MAX];
+    if (strcmp(record->container, leaving->id) != 0)
         return;
-    if (cellar_record_load(state_dir, leaving->session, &record, NULL) ==
-            CELLAR_OK &&
-        !strcmp(record.container, leaving->id)) {
-        (void)snprintf(record.lost, sizeof record.lost, "%.255s", reason);
-        (void)!cellar_record_save(&hold, &record, NULL);
+    cellar_record_place(record, place);
+    if (journal)
+        (void)!cellar_journal_end_session(journal, place, "lost", reason->text,
+                                          NULL);
+    if (cellar_hold_take(state_dir, record->name, &hold, NULL) != CELLAR_OK)
+        return;
+    if (cellar_record_load(state_dir, record->name, &now, NULL) == CELLAR_OK &&
+        !strcmp(now.container, leaving->id)) {
+        (void)snprintf(now.lost, sizeof now.lost, "%.255s", reason->text);
+        (void)!cellar_record_save(&hold, &now, NULL);
     }
-    sodium_memzero(record.key, sizeof record.key);
-    cellar_hold_tidy(state_dir, leaving->session, &hold);
+    sodium_memzero(now.key, sizeof now.key);
+    cellar_hold_tidy(state_dir, record->name, &hold);
+}
+
+/* Of the session that the container was started for, and of its branches. */
+static void keep_reason(const struct leaving *leaving, const char *text)
+{
+    struct reason reason = {leaving, text};
+    (void)!cellar_record_each(cellar_supervisor_state_dir(leaving->reaper->c),
+                              keep_reason_of, &reason, NULL);
 }
 
 /* One that was looked for and is said to live is left alone. */

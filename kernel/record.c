@@ -247,6 +247,7 @@ static const struct {
     NUMBER(files),       NUMBER(file_bytes),  NUMBER(output_bytes),
     NUMBER(timeout_ms),  NUMBER(grace_ms),    NUMBER(lease_ms),
     NUMBER(queue_cells), NUMBER(lifetime_ms), NUMBER(checkpoint),
+    NUMBER(lane),
 #undef NUMBER
 };
 
@@ -452,4 +453,39 @@ enum cellar_code cellar_record_each(const char *state_dir,
     }
     free(names);
     return CELLAR_OK;
+}
+
+/* ------------------------------------------------------------ branches -- */
+
+void cellar_record_place(const struct cellar_record *record,
+                         char place[CELLAR_PLACE_MAX])
+{
+    int n = snprintf(place, CELLAR_PLACE_MAX, "%s", record->container);
+    if (record->lane > 0)
+        (void)snprintf(place + n, CELLAR_PLACE_MAX - (size_t)n, "/%" PRIu64,
+                       record->lane);
+}
+
+struct sharing {
+    const char *name;
+    const char *container;
+    bool found;
+};
+
+static void look_whether_shares(void *user, const struct cellar_record *record)
+{
+    struct sharing *sharing = user;
+    sharing->found |= strcmp(record->name, sharing->name) != 0 &&
+                      !record->lost[0] &&
+                      strcmp(record->container, sharing->container) == 0;
+}
+
+bool cellar_record_shares(const char *state_dir, const char *name,
+                          const char *container)
+{
+    struct sharing sharing = {.name = name, .container = container};
+    return container[0] &&
+           cellar_record_each(state_dir, look_whether_shares, &sharing, NULL) ==
+               CELLAR_OK &&
+           sharing.found;
 }

@@ -39,7 +39,20 @@ struct cellar_record {
     uint64_t output_bytes, queue_cells, timeout_ms, grace_ms, lease_ms;
     uint64_t lifetime_ms;
     uint64_t checkpoint; /* enum cellar_checkpoint_policy */
+    uint64_t lane;       /* of the agent's: 0, or a branch beside others in its
+                            container */
 };
+
+/* What the journal knows a session by: its container's id, and the lane of a
+ * branch. */
+#define CELLAR_PLACE_MAX (CELLAR_CONTAINER_ID_MAX + 24)
+void cellar_record_place(const struct cellar_record *record,
+                         char place[CELLAR_PLACE_MAX]);
+
+/* Whether another session than `name` is recorded in `container`: a branch, or
+ * what it was forked from. */
+bool cellar_record_shares(const char *state_dir, const char *name,
+                          const char *container);
 
 /* A session's directory, open and locked. */
 struct cellar_hold {

@@ -147,7 +147,9 @@ static void give_up(struct cellar_session *s)
 static void on_deadline(void *user)
 {
     struct cellar_session *s = user;
-    if (s->live_since_us > 0 && s->phase < CELLAR_PHASE_LIVE)
+    if (s->leaving)
+        cellar_session_left(s);
+    else if (s->live_since_us > 0 && s->phase < CELLAR_PHASE_LIVE)
         give_up(s);
     else if (s->arrival == CELLAR_ARRIVAL_ADOPT && s->live_since_us == 0)
         cellar_session_fail(s, true, CELLAR_E_TIMEOUT,
@@ -259,7 +261,7 @@ static void remove_record(struct cellar_session *s)
                              &s->hold);
 }
 
-/* Removes container and record, once. */
+/* Removes the record and, unless others live in it, the container; once. */
 static bool remove_all(struct cellar_session *s)
 {
     struct cellar_engine *engine = cellar_supervisor_engine(s->c);
@@ -268,7 +270,7 @@ static bool remove_all(struct cellar_session *s)
     s->remove = false;
     s->removed = true;
     remove_record(s);
-    if (!s->record.container[0])
+    if (!s->record.container[0] || cellar_session_shares(s))
         return false;
     s->pending++;
     if (engine->ops->remove(engine, s->record.container, on_removed, s, NULL) ==
@@ -443,6 +445,8 @@ enum cellar_code cellar_stop_async(struct cellar_session *s,
     s->remove = s->phase != CELLAR_PHASE_LOST || s->remove || given_up;
     s->stopped = (struct cellar_waiter){done, user};
     s->err = (struct cellar_error){0};
+    if (cellar_session_leave(s))
+        return CELLAR_OK;
     s->phase = CELLAR_PHASE_CLOSING;
     s->detached = false;
     cellar_session_kick(s);

@@ -9,6 +9,7 @@
  *     session_cell.c     its cells
  *     session_journal.c  what is written down of it, and when
  *     session_checkpoint.c  its checkpoints
+ *     session_branch.c   sessions forked from it; its end beside them
  *
  *            start / adopt
  *                 |
@@ -90,12 +91,13 @@ struct cellar_waiter {
     void *user;
 };
 
-/* A request about checkpoints that waits for its answer. */
+/* A request about checkpoints or branches that waits for its answer. */
 struct cellar_asked {
-    enum cellar_ask ask;
+    enum cellar_message_type request; /* 0: none waits */
     char tag[CELLAR_TAG_BYTES_MAX + 1];
-    cellar_moment_fn *done; /* NULL: nobody waits */
+    cellar_moment_fn *done;
     void *user;
+    struct cellar_branches *branches; /* of FORK: owned */
 };
 
 /* A cell from cellar_run_async() to its result. */
@@ -123,6 +125,7 @@ struct cellar_session {
     enum cellar_arrival arrival;
     bool ready;    /* while BOOTING: the worker is; the stream may be missing */
     bool remove;   /* the container goes with the session */
+    bool leaving;  /* STOP was sent: others live on in the container */
     bool removed;  /* they went, or were asked to go */
     bool kept;     /* it is LOST to this process, and may live */
     bool detached; /* its stream is over; session_attach.c */
@@ -263,7 +266,11 @@ void cellar_session_end_jobs(struct cellar_session *s,
 
 /* --------------------------- session_checkpoint.c: its checkpoints ---- */
 
-/* Sends the request that waits, also again: what it does can be done twice. */
+/* Makes s->asked wait for its answer. E_BUSY, E_LOST: `asked` is not taken. */
+enum cellar_code cellar_session_request(struct cellar_session *s,
+                                        const struct cellar_asked *asked,
+                                        struct cellar_error *err);
+/* Sends the request that waits, also again. */
 void cellar_session_ask(struct cellar_session *s);
 /* It will not be answered. */
 void cellar_session_tell_asked(struct cellar_session *s,
@@ -272,6 +279,27 @@ void cellar_session_on_reply(struct cellar_session *s,
                              const struct cellar_msg_reply *reply);
 void cellar_session_on_copies(struct cellar_session *s,
                               const struct cellar_msg_copies *copies);
+
+/* ------------------------------ session_branch.c: beside others ---- */
+
+/* Sessions that a FORK under way is to make, with their names held. */
+struct cellar_branches;
+size_t cellar_branches_count(const struct cellar_branches *branches);
+/* The agent has made them, as lanes from `lane` on: they are written down.
+ * Takes nothing. */
+enum cellar_code cellar_branches_record(struct cellar_session *s,
+                                        const struct cellar_branches *branches,
+                                        const struct cellar_msg_reply *reply,
+                                        struct cellar_error *err);
+void cellar_branches_free(const char *state_dir,
+                          struct cellar_branches *branches); /* NULL is fine */
+
+/* Whether other sessions live in its container. */
+bool cellar_session_shares(const struct cellar_session *s);
+/* Asks the agent to end this lane alone, when others live beside it: whether it
+ * was asked. Its answer, or its silence, ends the session: _left. */
+bool cellar_session_leave(struct cellar_session *s);
+void cellar_session_left(struct cellar_session *s);
 
 /* ---------------------------- session_journal.c: what is written down ---- */
 
@@ -295,6 +323,10 @@ struct cellar_result *cellar_session_journal_end(struct cellar_session *s,
 /* The session is let go of, and not this process's to write any more. */
 void cellar_session_journal_leave(struct cellar_session *s);
 void cellar_session_journal_reset(struct cellar_session *s);
+/* A branch begins with its past. */
+void cellar_session_journal_branch(struct cellar_session *s,
+                                   const struct cellar_record *branch,
+                                   uint64_t after);
 /* "stopped" or "lost". */
 void cellar_session_journal_close(struct cellar_session *s, const char *ending,
                                   const char *reason);

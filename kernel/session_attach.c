@@ -48,8 +48,8 @@ static enum cellar_code attach(struct cellar_session *s,
     struct cellar_engine *engine = cellar_supervisor_engine(s->c);
     s->pending++;
     enum cellar_code code = engine->ops->attach(
-        engine, s->record.container, 0, &cellar_session_stream_events,
-        cellar_session_on_started, s, err);
+        engine, s->record.container, s->record.lane,
+        &cellar_session_stream_events, cellar_session_on_started, s, err);
     if (code != CELLAR_OK)
         s->pending--;
     return code;
@@ -127,6 +127,8 @@ static void seek_later(struct cellar_session *s, const char *why)
 void cellar_session_detach(struct cellar_session *s,
                            const struct cellar_error *err)
 {
+    if (s->leaving)
+        cellar_session_left(s);
     if (s->phase >= CELLAR_PHASE_LOST || s->detached)
         return;
     (void)snprintf(s->away, sizeof s->away, "%.199s",

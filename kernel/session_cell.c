@@ -114,7 +114,7 @@ static enum cellar_code check_open(const struct cellar_session *s,
     if (s->phase == CELLAR_PHASE_LOST)
         return cellar_fail(err, CELLAR_E_LOST, "the session is lost: %s",
                            s->err.msg);
-    if (s->phase == CELLAR_PHASE_CLOSING)
+    if (s->phase == CELLAR_PHASE_CLOSING || s->leaving)
         return cellar_fail(err, CELLAR_E_LOST, "the session was stopped");
     if (s->job_count > s->record.queue_cells)
         return cellar_fail(err, CELLAR_E_BUSY,

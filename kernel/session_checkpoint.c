@@ -35,13 +35,13 @@ static enum cellar_code check_idle(const struct cellar_session *s,
     if (s->phase == CELLAR_PHASE_LOST)
         return cellar_fail(err, CELLAR_E_LOST, "the session is lost: %s",
                            s->err.msg);
-    if (s->phase == CELLAR_PHASE_CLOSING)
+    if (s->phase == CELLAR_PHASE_CLOSING || s->leaving)
         return cellar_fail(err, CELLAR_E_LOST, "the session was stopped");
     if (running || s->jobs)
         return cellar_fail(err, CELLAR_E_BUSY,
                            "cell %" PRIu64 " is running; interrupt it, or wait",
                            running ? running->cell : s->jobs->cell);
-    if (s->asked.done || s->resetting)
+    if (s->asked.request || s->resetting)
         return cellar_fail(err, CELLAR_E_BUSY, "a %s is under way",
                            s->resetting ? "reset" : "request");
     return CELLAR_OK;
@@ -50,10 +50,12 @@ static enum cellar_code check_idle(const struct cellar_session *s,
 void cellar_session_ask(struct cellar_session *s)
 {
     const struct cellar_asked *asked = &s->asked;
-    struct cellar_message msg = {.type = requests[asked->ask]};
-    if (!asked->done || s->phase != CELLAR_PHASE_LIVE)
+    struct cellar_message msg = {.type = asked->request};
+    if (!asked->request || s->phase != CELLAR_PHASE_LIVE)
         return;
-    if (asked->ask != CELLAR_ASK_LIST)
+    if (asked->request == CELLAR_MSG_FORK)
+        msg.u.fork.count = cellar_branches_count(asked->branches);
+    else if (asked->tag[0])
         msg.u.tag.tag = (struct cellar_bytes){(const uint8_t *)asked->tag,
                                               strlen(asked->tag)};
     cellar_timer_set(s->deadline, CELLAR_ASK_MS);
@@ -61,20 +63,30 @@ void cellar_session_ask(struct cellar_session *s)
 }
 
 /* While the session is away the request waits for it to be back. */
+enum cellar_code cellar_session_request(struct cellar_session *s,
+                                        const struct cellar_asked *asked,
+                                        struct cellar_error *err)
+{
+    enum cellar_code code = check_idle(s, err);
+    if (code != CELLAR_OK)
+        return code;
+    s->asked = *asked;
+    cellar_session_ask(s);
+    cellar_session_kick(s);
+    return CELLAR_OK;
+}
+
 enum cellar_code cellar_ask_async(struct cellar_session *s, enum cellar_ask ask,
                                   const char *tag, cellar_moment_fn *done,
                                   void *user, struct cellar_error *err)
 {
+    struct cellar_asked asked = {
+        .request = requests[ask], .done = done, .user = user};
     enum cellar_code code = check_tag(ask, tag, err);
-    if (code == CELLAR_OK)
-        code = check_idle(s, err);
     if (code != CELLAR_OK)
         return code;
-    s->asked = (struct cellar_asked){.ask = ask, .done = done, .user = user};
-    (void)snprintf(s->asked.tag, sizeof s->asked.tag, "%s", tag ? tag : "");
-    cellar_session_ask(s);
-    cellar_session_kick(s);
-    return CELLAR_OK;
+    (void)snprintf(asked.tag, sizeof asked.tag, "%s", tag ? tag : "");
+    return cellar_session_request(s, &asked, err);
 }
 
 /* ------------------------------------------------------------- answers -- */
@@ -87,6 +99,7 @@ static void tell(struct cellar_session *s, const struct cellar_moment *moment,
     if (s->phase == CELLAR_PHASE_LIVE)
         cellar_timer_unset(s->deadline);
     cellar_session_watch(s); /* of a cell that was sent meanwhile */
+    cellar_branches_free(cellar_supervisor_state_dir(s->c), asked.branches);
     if (asked.done)
         asked.done(asked.user, err ? NULL : moment, err);
 }
@@ -94,7 +107,7 @@ static void tell(struct cellar_session *s, const struct cellar_moment *moment,
 void cellar_session_tell_asked(struct cellar_session *s,
                                const struct cellar_error *err)
 {
-    if (s->asked.done)
+    if (s->asked.request)
         tell(s, NULL, err);
 }
 
@@ -113,14 +126,19 @@ void cellar_session_on_reply(struct cellar_session *s,
     struct cellar_moment moment = {.after = reply->after,
                                    .took_us = reply->took_us};
     struct cellar_error err = {0};
+    enum cellar_code code = CELLAR_OK;
     if (reply->request == 0)
         warn(s, reply);
-    if (!s->asked.done || reply->request != requests[s->asked.ask])
+    else if (reply->request == CELLAR_MSG_STOP)
+        cellar_session_left(s);
+    if (reply->request == 0 || reply->request != s->asked.request)
         return;
     if (!reply->ok)
-        cellar_fail(&err, CELLAR_E_DENIED, "%.*s", (int)reply->text.len,
-                    (const char *)reply->text.data);
-    tell(s, &moment, reply->ok ? NULL : &err);
+        code = cellar_fail(&err, CELLAR_E_DENIED, "%.*s", (int)reply->text.len,
+                           (const char *)reply->text.data);
+    else if (s->asked.branches)
+        code = cellar_branches_record(s, s->asked.branches, reply, &err);
+    tell(s, &moment, code == CELLAR_OK ? NULL : &err);
 }
 
 /* Tags as they were given: anything else is not the agent's to say. */
@@ -141,7 +159,7 @@ void cellar_session_on_copies(struct cellar_session *s,
     struct cellar_checkpoint list[CELLAR_COPIES_MAX];
     struct cellar_moment moment = {.held_bytes = copies->held_bytes,
                                    .list = list};
-    if (!s->asked.done || s->asked.ask != CELLAR_ASK_LIST)
+    if (s->asked.request != CELLAR_MSG_LIST)
         return;
     for (size_t i = 0; i < copies->count; i++) {
         const struct cellar_kept *kept = &copies->kept[i];

@@ -44,6 +44,8 @@ static void on_control(void *user, enum cellar_request request)
     struct cellar_error err = {0};
     if (request == CELLAR_REQUEST_INTERRUPT)
         cellar_session_interrupt(s);
+    else if (request == CELLAR_REQUEST_LEAVE)
+        (void)cellar_session_leave(s);
     else if (cellar_reset_async(s, NULL, NULL, &err) != CELLAR_OK)
         cellar_supervisor_log(s->c, "reset of session '%s': %s", s->record.name,
                               err.msg);

@@ -136,13 +136,28 @@ void cellar_session_journal_close(struct cellar_session *s, const char *ending,
                                   const char *reason)
 {
     struct cellar_error err = {0};
+    char place[CELLAR_PLACE_MAX];
     struct cellar_journal *journal =
         s->place.session > 0 && !s->left ? journal_of(s) : NULL;
+    cellar_record_place(&s->record, place);
     if (journal)
         (void)cellar_supervisor_wrote(
             s->c,
-            cellar_journal_end_session(journal, s->record.container, ending,
-                                       reason, &err),
+            cellar_journal_end_session(journal, place, ending, reason, &err),
+            &err);
+}
+
+void cellar_session_journal_branch(struct cellar_session *s,
+                                   const struct cellar_record *branch,
+                                   uint64_t after)
+{
+    struct cellar_error err = {0};
+    struct cellar_journal *journal = journal_of(s);
+    if (journal)
+        (void)cellar_supervisor_wrote(
+            s->c,
+            cellar_journal_branch(journal, s->place.session, after, branch,
+                                  &err),
             &err);
 }
 

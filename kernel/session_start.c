@@ -109,6 +109,25 @@ static void on_reaped(void *user, const struct cellar_error *err)
     s->uid_count = 0;
 }
 
+/* Its container may have outlived it, with its branches, and has its name. */
+static void fail_taken(struct cellar_session *s)
+{
+    const char *name = s->record.name;
+    struct cellar_record record;
+    if (cellar_record_load(cellar_supervisor_state_dir(s->c), name, &record,
+                           NULL) == CELLAR_E_NOT_FOUND)
+        cellar_session_fail(s, true, CELLAR_E_EXISTS,
+                            "the container of the former session '%s' lives "
+                            "on with its branches; stop them, or take another "
+                            "name",
+                            name);
+    else
+        cellar_session_fail(s, true, CELLAR_E_EXISTS,
+                            "session '%s' exists already; 'cellar exec %s' "
+                            "runs a cell in it, 'cellar stop %s' ends it",
+                            name, name, name);
+}
+
 static void on_listed(void *user, const struct cellar_error *err)
 {
     struct cellar_session *s = user;
@@ -120,10 +139,7 @@ static void on_listed(void *user, const struct cellar_error *err)
     if (err)
         cellar_session_fail(s, true, err->code, "%s", err->msg);
     else if (s->old_alive)
-        cellar_session_fail(s, true, CELLAR_E_EXISTS,
-                            "session '%s' exists already; 'cellar exec %s' "
-                            "runs a cell in it, 'cellar stop %s' ends it",
-                            s->record.name, s->record.name, s->record.name);
+        fail_taken(s);
     else {
         s->pending++;
         cellar_reaper_run(CELLAR_TAKE(s->reaper), on_reaped, s);

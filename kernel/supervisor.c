@@ -407,7 +407,7 @@ bool cellar_dispatch(struct cellar *c, int timeout_ms)
     (void)cellar_loop_run(c->loop, timeout_ms);
     for (struct cellar_session *s = c->sessions; s; s = s->next)
         if (s->jobs || s->former || s->pending || s->detached ||
-            s->opened.done || s->reset.done || s->asked.done ||
+            s->opened.done || s->reset.done || s->asked.request ||
             s->phase == CELLAR_PHASE_CLOSING)
             return true;
     return false;

@@ -227,7 +227,19 @@ CELLAR_API CELLAR_CHECK enum cellar_code cellar_checkpoint_list(
     void (*each)(void *user, const struct cellar_checkpoint *checkpoint),
     void *user, struct cellar_moment *moment, struct cellar_error *err);
 
-/* Removes the container and the record; takes `s`. On failure too `s` is
+/* Makes `count` (1..CELLAR_FORK_MAX) new sessions that go on from the
+ * globals as they are now, each under its name; adopt them to use them. They
+ * live in the container of `s`, which is a named session, and share its limits,
+ * its files and its processes' user with it; globals, cells, output,
+ * checkpoints and endings are their own. All or none. Errors as of
+ * cellar_checkpoint(); E_EXISTS a name is taken. */
+#define CELLAR_FORK_MAX 16
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_fork(struct cellar_session *s, const char *const *names, size_t count,
+            struct cellar_moment *moment, struct cellar_error *err);
+
+/* Removes the record, and the container unless other branches live in it; takes
+ * `s`. On failure too `s` is
  * gone; the error says what may be left. NULL is fine. */
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_stop(struct cellar_session *s,
                                                      struct cellar_error *err);
@@ -276,6 +288,10 @@ enum cellar_ask {
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_ask_async(struct cellar_session *s, enum cellar_ask ask, const char *tag,
                  cellar_moment_fn *done, void *user, struct cellar_error *err);
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_fork_async(struct cellar_session *s, const char *const *names,
+                  size_t count, cellar_moment_fn *done, void *user,
+                  struct cellar_error *err);
 /* `done` is called with s NULL. */
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_stop_async(struct cellar_session *s, cellar_session_fn *done, void *user,

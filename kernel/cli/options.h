@@ -43,7 +43,8 @@ enum cellar_on {
     CELLAR_ON_STATS = 1 << 13,
     CELLAR_ON_CHECKPOINT = 1 << 14,
     CELLAR_ON_RESTORE = 1 << 15,
-    CELLAR_ON_ALL = (1 << 16) - 1,
+    CELLAR_ON_FORK = 1 << 16,
+    CELLAR_ON_ALL = (1 << 17) - 1,
     /* Those that run cells: they tell what ended unattended. */
     CELLAR_ON_RUNNERS = CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_EXEC,
     /* Those that may start a session. */
