@@ -6,11 +6,11 @@ set(package ${CMAKE_INSTALL_LIBDIR}/cmake/Cellar)
 set(generated ${PROJECT_BINARY_DIR}/generated)
 
 install(DIRECTORY include/cellar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-# The agent is unreadable only in the image: whoever may use the engine may
-# build one from here.
+# Agent and relay are unreadable only in the image: whoever may use the engine
+# may build one from here.
 install(DIRECTORY ${PROJECT_BINARY_DIR}/share/cellar
         DESTINATION ${CMAKE_INSTALL_DATADIR} USE_SOURCE_PERMISSIONS
-        PATTERN agent PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE
+        REGEX "/(agent|relay)$" PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE
             GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
 
 set_target_properties(cellar_shared PROPERTIES EXPORT_NAME cellar)

@@ -16,7 +16,7 @@
 
 /* "Cell", in the file's header; and the version of what follows. */
 #define APPLICATION_ID 0x43656c6c
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 /* No text or blob, and no statement, is longer: a damaged file can't make
  * SQLite take more memory than that. */
@@ -25,6 +25,9 @@
 /* A cell's id is its session's id and its number, 32 bits each: one row in one
  * tree is all that a cell without output needs. `untold` is that id until
  * somebody was told, so that its index is empty as a rule. */
+#define TAKEN_COLUMN       " taken INTEGER NOT NULL DEFAULT 0"
+#define WHY_COLUMN         " taken_why TEXT"
+#define CHECKPOINT_COLUMNS TAKEN_COLUMN "," WHY_COLUMN
 static const char schema[] =
     "PRAGMA auto_vacuum = INCREMENTAL;"
     "PRAGMA journal_mode = WAL;"
@@ -55,7 +58,8 @@ static const char schema[] =
     " exit_code INTEGER NOT NULL DEFAULT 0,"
     " signal INTEGER NOT NULL DEFAULT 0, reason TEXT,"
     " wall_us INTEGER NOT NULL DEFAULT 0, cpu_us INTEGER NOT NULL DEFAULT 0,"
-    " peak_memory_bytes INTEGER NOT NULL DEFAULT 0) STRICT;"
+    " peak_memory_bytes INTEGER NOT NULL DEFAULT 0," CHECKPOINT_COLUMNS
+    ") STRICT;"
     "CREATE INDEX IF NOT EXISTS cells_untold ON cells(untold)"
     " WHERE untold NOTNULL;"
     "CREATE TABLE IF NOT EXISTS blobs("
@@ -69,8 +73,15 @@ static const char schema[] =
     "CREATE INDEX IF NOT EXISTS outputs_by_blob ON outputs(blob)"
     " WHERE blob NOTNULL;"
     "PRAGMA application_id = 1130720364;"
-    "PRAGMA user_version = 1;"
+    "PRAGMA user_version = 2;"
     "COMMIT;";
+
+/* Of a journal of version 1. */
+static const char upgrade[] = "BEGIN IMMEDIATE;"
+                              "ALTER TABLE cells ADD COLUMN" TAKEN_COLUMN ";"
+                              "ALTER TABLE cells ADD COLUMN" WHY_COLUMN ";"
+                              "PRAGMA user_version = 2;"
+                              "COMMIT;";
 
 /* Of every connection. A commit is in the file system's hands, not waited for
  * on the disk; the log is moved by upkeep, not by whoever writes last. */
@@ -92,7 +103,7 @@ static const char settings[] = "PRAGMA synchronous = NORMAL;"
     ", code, began_ms, ended_ms, resets, untold ISNULL, pruned, status, "      \
     "state, restored_from, truncated, dropped_bytes, error_name, "             \
     "error_message, traceback, limit_kind, limit_value, exit_code, signal, "   \
-    "reason, wall_us, cpu_us, peak_memory_bytes, timeout_ms"
+    "reason, wall_us, cpu_us, peak_memory_bytes, timeout_ms, taken, taken_why"
 
 static const char *const texts[JOURNAL_STATEMENTS] = {
     [JOURNAL_BEGIN] = "BEGIN IMMEDIATE",
@@ -139,7 +150,7 @@ static const char *const texts[JOURNAL_STATEMENTS] = {
         "error_name = ?10, error_message = ?11, traceback = ?12, "
         "limit_kind = ?13, limit_value = ?14, exit_code = ?15, signal = ?16, "
         "reason = ?17, wall_us = ?18, cpu_us = ?19, peak_memory_bytes = ?20, "
-        "output_bytes = ?21, delivered = ?22 "
+        "output_bytes = ?21, delivered = ?22, taken = ?23, taken_why = ?24 "
         "WHERE id = (?1 << 32) + ?2 AND ended_ms = 0 RETURNING id",
     [JOURNAL_CELLS] = "SELECT " CELL_COLUMNS " FROM cells WHERE " OF_SESSION
                       " AND id >= (?1 << 32) + ?2 ORDER BY id",
@@ -359,6 +370,19 @@ static int configure(struct cellar_journal *journal)
     return cellar_journal_exec(journal, settings);
 }
 
+/* Another process may do the same at this moment: the one that comes second
+ * finds it done. */
+static enum cellar_code bring_up(struct cellar_journal *journal,
+                                 struct cellar_error *err)
+{
+    int rc = cellar_journal_exec(journal, upgrade);
+    if (rc != SQLITE_OK && !sqlite3_get_autocommit(journal->db))
+        (void)cellar_journal_exec(journal, "ROLLBACK");
+    if (cellar_journal_number(journal, "PRAGMA user_version") == SCHEMA_VERSION)
+        return CELLAR_OK;
+    return cellar_journal_fail(journal, rc, err);
+}
+
 /* An empty file becomes a journal; another program's file, or one of a later
  * version, is left alone. */
 static enum cellar_code check_schema(struct cellar_journal *journal,
@@ -380,7 +404,7 @@ static enum cellar_code check_schema(struct cellar_journal *journal,
     if (version > SCHEMA_VERSION)
         return cellar_fail(err, CELLAR_E_SYS,
                            "%s is of a later version of Cellar", journal->path);
-    return CELLAR_OK;
+    return version < SCHEMA_VERSION ? bring_up(journal, err) : CELLAR_OK;
 }
 
 static enum cellar_code open_file(struct cellar_journal *journal,

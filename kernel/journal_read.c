@@ -35,7 +35,9 @@ enum column {
     WALL_US,
     CPU_US,
     PEAK_MEMORY,
-    TIMEOUT_MS
+    TIMEOUT_MS,
+    TAKEN,
+    TAKEN_WHY
 };
 
 static bool is_sound(const char *text)
@@ -156,9 +158,11 @@ static bool read_numbers(sqlite3_stmt *row, struct cellar_result *result)
     uint64_t status = cellar_journal_column(row, STATUS);
     uint64_t state = cellar_journal_column(row, STATE);
     uint64_t limit = cellar_journal_column(row, LIMIT);
+    uint64_t taken = cellar_journal_column(row, TAKEN);
     if (status > CELLAR_STATUS_LOST || state > CELLAR_STATE_FRESH ||
-        limit > CELLAR_LIMIT_LIFETIME)
+        limit > CELLAR_LIMIT_LIFETIME || taken > CELLAR_TAKEN_NO)
         return false;
+    result->checkpoint = (enum cellar_taken)taken;
     result->status = (enum cellar_status)status;
     result->state = (enum cellar_state)state;
     result->limit = (enum cellar_limit)limit;
@@ -183,7 +187,9 @@ static int read_fields(sqlite3_stmt *row, struct cellar_collect *collect)
                                               &result->error_message) &&
                    cellar_journal_column_copy(row, TRACEBACK,
                                               &result->traceback) &&
-                   cellar_journal_column_copy(row, REASON, &result->reason)
+                   cellar_journal_column_copy(row, REASON, &result->reason) &&
+                   cellar_journal_column_copy(row, TAKEN_WHY,
+                                              &result->checkpoint_why)
                ? SQLITE_OK
                : SQLITE_NOMEM;
 }

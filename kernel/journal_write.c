@@ -300,6 +300,8 @@ static void bind_result(sqlite3_stmt *end, const struct cellar_result *result)
     cellar_journal_bind(end, 18, result->wall_us);
     cellar_journal_bind(end, 19, result->cpu_us);
     cellar_journal_bind(end, 20, result->peak_memory_bytes);
+    cellar_journal_bind(end, 23, (uint64_t)result->checkpoint);
+    bind_optional(end, 24, result->checkpoint_why);
     cellar_journal_bind(end, 21,
                         result->stdout_len + result->stderr_len +
                             result->dropped_bytes);

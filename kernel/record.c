@@ -246,7 +246,7 @@ static const struct {
     NUMBER(delivered),   NUMBER(pids),        NUMBER(memory_bytes),
     NUMBER(files),       NUMBER(file_bytes),  NUMBER(output_bytes),
     NUMBER(timeout_ms),  NUMBER(grace_ms),    NUMBER(lease_ms),
-    NUMBER(queue_cells), NUMBER(lifetime_ms),
+    NUMBER(queue_cells), NUMBER(lifetime_ms), NUMBER(checkpoint),
 #undef NUMBER
 };
 

@@ -38,6 +38,7 @@ struct cellar_record {
     uint64_t memory_bytes, files, file_bytes, pids;
     uint64_t output_bytes, queue_cells, timeout_ms, grace_ms, lease_ms;
     uint64_t lifetime_ms;
+    uint64_t checkpoint; /* enum cellar_checkpoint_policy */
 };
 
 /* A session's directory, open and locked. */

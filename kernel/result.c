@@ -141,6 +141,7 @@ enum cellar_code cellar_collect_finish(struct cellar_collect *collect,
     result->status = (enum cellar_status)done->status;
     result->state = (enum cellar_state)done->state;
     result->restored_from = done->restored_from;
+    result->checkpoint = (enum cellar_taken)done->checkpoint;
     result->limit = (enum cellar_limit)done->limit;
     result->exit_code =
         result->status == CELLAR_STATUS_EXITED ? (int)done->code : 0;
@@ -150,6 +151,11 @@ enum cellar_code cellar_collect_finish(struct cellar_collect *collect,
     result->cpu_us = done->cpu_us;
     result->peak_memory_bytes = done->peak_memory_bytes;
     collect->dropped += done->dropped_stdout + done->dropped_stderr;
+    if (result->checkpoint == CELLAR_TAKEN_NO) {
+        result->checkpoint_why = mend(done->checkpoint_why, NULL);
+        if (!result->checkpoint_why)
+            return CELLAR_E_NOMEM;
+    }
     if (done->parts > 0) {
         result->result = copy_parts(done->result, done->parts);
         result->result_count = result->result ? done->parts : 0;
@@ -240,6 +246,7 @@ void cellar_result_free(struct cellar_result *result)
     free(result->error_message);
     free(result->traceback);
     free(result->reason);
+    free(result->checkpoint_why);
     free(result);
 }
 

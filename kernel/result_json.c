@@ -2,6 +2,7 @@
  * The result object in JSON. Its keys, in order:
  *
  *   cell, status, state, restored_from (null unless state is "restored"),
+ *   checkpoint {taken: true}, or {taken: false, why}; null where none was due
  *   stdout, stderr, truncated, dropped_bytes,
  *   result     a MIME bundle, or null
  *   displays   MIME bundles
@@ -116,6 +117,16 @@ static json_t *signal_name(const struct cellar_result *result)
     return json_string(name);
 }
 
+static json_t *checkpoint(const struct cellar_result *result)
+{
+    if (result->checkpoint == CELLAR_TAKEN_NONE)
+        return json_null();
+    if (result->checkpoint == CELLAR_TAKEN_YES)
+        return json_pack("{s:b}", "taken", 1);
+    return json_pack("{s:b, s:o}", "taken", 0, "why",
+                     maybe_text(result->checkpoint_why));
+}
+
 static json_t *usage(const struct cellar_result *result)
 {
     return json_pack("{s:o, s:o, s:o}", "wall_us", number(result->wall_us),
@@ -137,6 +148,7 @@ static bool fill(json_t *root, const struct cellar_result *result)
         {"restored_from", result->state == CELLAR_STATE_RESTORED
                               ? number(result->restored_from)
                               : json_null()},
+        {"checkpoint", checkpoint(result)},
         {"stdout", text(result->stdout_text, result->stdout_len)},
         {"stderr", text(result->stderr_text, result->stderr_len)},
         {"truncated", json_boolean(result->truncated)},

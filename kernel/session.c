@@ -79,6 +79,12 @@ static bool take_message(void *user, struct cellar_message *msg)
     case CELLAR_MSG_FAULT:
         cellar_session_on_fault(s, &msg->u.fault);
         break;
+    case CELLAR_MSG_REPLY:
+        cellar_session_on_reply(s, &msg->u.reply);
+        break;
+    case CELLAR_MSG_COPIES:
+        cellar_session_on_copies(s, &msg->u.copies);
+        break;
     default: /* PONG; the link lets nothing else through */
         break;
     }
@@ -184,6 +190,7 @@ static void tell_stopped(struct cellar_session *s)
     struct cellar_error err = {0};
     cellar_fail(&err, CELLAR_E_LOST, "the session was stopped");
     cellar_session_end_jobs(s, CELLAR_STATUS_LOST, CELLAR_STATE_FRESH, err.msg);
+    cellar_session_tell_asked(s, &err);
     cellar_waiter_tell(&s->reset, NULL, &err);
     cellar_waiter_tell(&s->opened, NULL, &err);
 }
@@ -295,6 +302,7 @@ static void tell_loss(struct cellar_session *s)
         cellar_session_journal_close(s, "lost", s->err.msg);
     if (unopened)
         s->phase = CELLAR_PHASE_CLOSING;
+    cellar_session_tell_asked(s, &s->err);
     cellar_waiter_tell(&s->reset, unopened ? NULL : s, &s->err);
     cellar_waiter_tell(&s->opened, NULL, &s->err);
 }

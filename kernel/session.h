@@ -8,6 +8,7 @@
  *     session_greet.c    host and agent shake hands, in all three cases
  *     session_cell.c     its cells
  *     session_journal.c  what is written down of it, and when
+ *     session_checkpoint.c  its checkpoints
  *
  *            start / adopt
  *                 |
@@ -47,6 +48,7 @@
 #define CELLAR_START_MS 90000
 #define CELLAR_ADOPT_MS 15000
 #define CELLAR_RESET_MS 15000
+#define CELLAR_ASK_MS   30000
 #define CELLAR_SLACK_MS 5000
 
 /* A session whose stream broke is looked for so long, every so often: an
@@ -85,6 +87,14 @@ enum cellar_arrival {
 /* Somebody who waits for a start, a reset or a stop. */
 struct cellar_waiter {
     cellar_session_fn *done; /* NULL: nobody */
+    void *user;
+};
+
+/* A request about checkpoints that waits for its answer. */
+struct cellar_asked {
+    enum cellar_ask ask;
+    char tag[CELLAR_TAG_BYTES_MAX + 1];
+    cellar_moment_fn *done; /* NULL: nobody waits */
     void *user;
 };
 
@@ -142,6 +152,7 @@ struct cellar_session {
     bool diagnosed;
     struct cellar_error err; /* why it failed or was lost */
     struct cellar_waiter opened, reset, stopped;
+    struct cellar_asked asked;
     struct cellar_job *former; /* a former supervisor's cell, until its end */
     struct cellar_job *jobs;   /* the first one may be running */
     struct cellar_job *doomed; /* what a reset took off the queue */
@@ -249,6 +260,18 @@ void cellar_session_tell_doomed(struct cellar_session *s);
 void cellar_session_end_jobs(struct cellar_session *s,
                              enum cellar_status status, enum cellar_state state,
                              const char *reason);
+
+/* --------------------------- session_checkpoint.c: its checkpoints ---- */
+
+/* Sends the request that waits, also again: what it does can be done twice. */
+void cellar_session_ask(struct cellar_session *s);
+/* It will not be answered. */
+void cellar_session_tell_asked(struct cellar_session *s,
+                               const struct cellar_error *err);
+void cellar_session_on_reply(struct cellar_session *s,
+                             const struct cellar_msg_reply *reply);
+void cellar_session_on_copies(struct cellar_session *s,
+                              const struct cellar_msg_copies *copies);
 
 /* ---------------------------- session_journal.c: what is written down ---- */
 

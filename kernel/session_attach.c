@@ -48,7 +48,7 @@ static enum cellar_code attach(struct cellar_session *s,
     struct cellar_engine *engine = cellar_supervisor_engine(s->c);
     s->pending++;
     enum cellar_code code = engine->ops->attach(
-        engine, s->record.container, &cellar_session_stream_events,
+        engine, s->record.container, 0, &cellar_session_stream_events,
         cellar_session_on_started, s, err);
     if (code != CELLAR_OK)
         s->pending--;

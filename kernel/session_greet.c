@@ -31,7 +31,8 @@ enum cellar_code cellar_session_greet(struct cellar_session *s, bool first,
                                      .grace_ms = r->grace_ms,
                                      .nproc = r->pids > 4 ? r->pids - 4 : 1,
                                      .nofile = r->files,
-                                     .fsize = r->file_bytes};
+                                     .fsize = r->file_bytes,
+                                     .policy = r->checkpoint};
     if (s->arrival != CELLAR_ARRIVAL_RETURN)
         cellar_channel_init(&s->channel, r->key, r->delivered);
     return cellar_channel_greet(&s->channel, first, &hello, err);
@@ -74,6 +75,7 @@ static void pick_up(struct cellar_session *s)
     if (s->interrupt_late)
         cellar_session_interrupt(s);
     s->interrupt_late = false;
+    cellar_session_ask(s);
     if (s->resetting)
         cellar_session_ask_reset(s);
 }

@@ -30,6 +30,7 @@ static void fill_record(struct cellar_session *s)
     r->lease_ms = spec->lease_ms;
     r->queue_cells = spec->queue_cells;
     r->lifetime_ms = spec->lifetime_ms;
+    r->checkpoint = spec->checkpoint;
     if (!spec->name && r->lease_ms > CELLAR_UNNAMED_LEASE_MS)
         r->lease_ms = CELLAR_UNNAMED_LEASE_MS;
 }

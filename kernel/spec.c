@@ -43,6 +43,10 @@ const struct cellar_spec_field cellar_spec_fields[] = {
      30 * MINUTES, false, "time the session lives without a supervisor"},
     {"lifetime", CELLAR_UNIT_MILLIS, FIELD(lifetime_ms), 10 * SECONDS,
      365 * DAYS, DAYS, true, "time the session lives at the most"},
+    {"checkpoint", CELLAR_UNIT_POLICY, FIELD(checkpoint), CELLAR_CHECKPOINT_OFF,
+     CELLAR_CHECKPOINT_AUTO, CELLAR_CHECKPOINT_AUTO, false,
+     "what to keep of the globals, to go back to: auto, after every cell too; "
+     "manual, what is asked for; or off"},
 };
 
 const size_t cellar_spec_field_count =

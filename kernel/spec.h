@@ -16,7 +16,8 @@ enum cellar_unit {
     CELLAR_UNIT_COUNT,
     CELLAR_UNIT_BYTES,  /* written as 512m, 1.5g */
     CELLAR_UNIT_MILLIS, /* a duration, written as 30s, 1.5m */
-    CELLAR_UNIT_CPUS    /* thousandths of a core, written as 1.5 */
+    CELLAR_UNIT_CPUS,   /* thousandths of a core, written as 1.5 */
+    CELLAR_UNIT_POLICY  /* of checkpoints, written as a word */
 };
 
 struct cellar_spec_field {

@@ -407,7 +407,8 @@ bool cellar_dispatch(struct cellar *c, int timeout_ms)
     (void)cellar_loop_run(c->loop, timeout_ms);
     for (struct cellar_session *s = c->sessions; s; s = s->next)
         if (s->jobs || s->former || s->pending || s->detached ||
-            s->opened.done || s->reset.done || s->phase == CELLAR_PHASE_CLOSING)
+            s->opened.done || s->reset.done || s->asked.done ||
+            s->phase == CELLAR_PHASE_CLOSING)
             return true;
     return false;
 }

@@ -123,6 +123,7 @@ struct cellar_spec {
     uint64_t grace_ms;     /* from an interrupt to the worker's end */
     uint64_t lease_ms;     /* without a supervisor the session ends */
     uint64_t lifetime_ms;  /* of the session; 0: no end */
+    uint64_t checkpoint;   /* enum cellar_checkpoint_policy */
     const char *mounts[CELLAR_MOUNTS_MAX]; /* "/host/dir:/inside[:rw]";
                                               read-only unless :rw */
     const char *allow[CELLAR_ALLOW_MAX];   /* protections that may be missing,
@@ -182,6 +183,50 @@ CELLAR_API void cellar_interrupt_signal(struct cellar_session *s);
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_reset(struct cellar_session *s,
                                                       struct cellar_error *err);
 
+/* ---------------------------------------------------------- checkpoints -- */
+
+#define CELLAR_TAG_BYTES_MAX 63
+
+/* A checkpoint that a session has. */
+struct cellar_checkpoint {
+    const char *tag; /* "": an automatic one */
+    uint64_t after;  /* the cell after which the globals stood; 0: none */
+    uint64_t age_ms;
+};
+
+/* What a request about checkpoints came to. */
+struct cellar_moment {
+    uint64_t after;      /* the cell after which the globals stand */
+    uint64_t took_us;    /* in the session */
+    uint64_t held_bytes; /* of a list: memory that would be free without them */
+    const struct cellar_checkpoint *list; /* of a list: oldest first; lent for
+                                             the call */
+    size_t count;
+};
+
+/* Requests between cells. Each answers E_BUSY while a cell or another request
+ * is under way; E_DENIED with the reason when the session refuses: it keeps no
+ * checkpoints, or this one can't be taken (threads) or is not there.
+ *
+ * cellar_checkpoint() keeps the globals as they are under `tag`, in the place
+ * of an older one of that name; at most 16. cellar_restore() goes back to them,
+ * as often as one likes: every process of the session but its checkpoints ends;
+ * files in /tmp and /dev/shm stay as they are. `moment` may be NULL. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_checkpoint(struct cellar_session *s, const char *tag,
+                  struct cellar_moment *moment, struct cellar_error *err);
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_restore(struct cellar_session *s, const char *tag,
+               struct cellar_moment *moment, struct cellar_error *err);
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_checkpoint_drop(struct cellar_session *s, const char *tag,
+                       struct cellar_error *err);
+/* Calls `each` for every checkpoint, oldest first. */
+CELLAR_API CELLAR_CHECK enum cellar_code cellar_checkpoint_list(
+    struct cellar_session *s,
+    void (*each)(void *user, const struct cellar_checkpoint *checkpoint),
+    void *user, struct cellar_moment *moment, struct cellar_error *err);
+
 /* Removes the container and the record; takes `s`. On failure too `s` is
  * gone; the error says what may be left. NULL is fine. */
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_stop(struct cellar_session *s,
@@ -218,6 +263,19 @@ cellar_run_async(struct cellar_session *s, const struct cellar_cell *cell,
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_reset_async(struct cellar_session *s, cellar_session_fn *done,
                    void *user, struct cellar_error *err);
+/* What cellar_checkpoint() and its like do; `moment` lives for the call, and is
+ * NULL when it failed. */
+typedef void cellar_moment_fn(void *user, const struct cellar_moment *moment,
+                              const struct cellar_error *err);
+enum cellar_ask {
+    CELLAR_ASK_CHECKPOINT,
+    CELLAR_ASK_RESTORE,
+    CELLAR_ASK_DROP,
+    CELLAR_ASK_LIST /* no tag */
+};
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_ask_async(struct cellar_session *s, enum cellar_ask ask, const char *tag,
+                 cellar_moment_fn *done, void *user, struct cellar_error *err);
 /* `done` is called with s NULL. */
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_stop_async(struct cellar_session *s, cellar_session_fn *done, void *user,
@@ -237,7 +295,9 @@ struct cellar_result {
     uint64_t cell;
     enum cellar_status status;
     enum cellar_state state;
-    uint64_t restored_from; /* cell, when state is RESTORED */
+    uint64_t restored_from;       /* cell, when state is RESTORED */
+    enum cellar_taken checkpoint; /* the automatic one after this cell */
+    char *checkpoint_why;         /* when it is NO; else NULL */
     char *stdout_text;
     size_t stdout_len;
     char *stderr_text;

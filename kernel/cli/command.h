@@ -29,6 +29,8 @@ extern const struct cellar_command cellar_command_start;
 extern const struct cellar_command cellar_command_exec;
 extern const struct cellar_command cellar_command_interrupt;
 extern const struct cellar_command cellar_command_reset;
+extern const struct cellar_command cellar_command_checkpoint;
+extern const struct cellar_command cellar_command_restore;
 extern const struct cellar_command cellar_command_stop;
 extern const struct cellar_command cellar_command_ps;
 extern const struct cellar_command cellar_command_stats;

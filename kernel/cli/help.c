@@ -47,6 +47,11 @@ static void describe_bounds(const struct cellar_option *option,
 {
     char min[CELLAR_UNIT_TEXT_MAX] = "";
     char max[CELLAR_UNIT_TEXT_MAX] = "";
+    const char *words = cellar_unit_words(option->unit);
+    if (words) {
+        snprintf(text, size, " (%s; default %s)", words, preset);
+        return;
+    }
     cellar_unit_write(option->unit, option->min, min);
     cellar_unit_write(option->unit, option->max, max);
     snprintf(text, size, " (%s to %s%s%s%s)", min, max,

@@ -55,6 +55,10 @@ static const struct cellar_option words[] = {
      .text = "go on after a cell that did not end ok"},
     {"all", 'a', FLAG, .commands = CELLAR_ON_STOP, .offset = AT(all),
      .text = "every session, in place of NAME"},
+    {"list", 'l', FLAG, .commands = CELLAR_ON_CHECKPOINT, .offset = AT(list),
+     .text = "list the checkpoints there are, in place of TAG"},
+    {"delete", 'd', FLAG, .commands = CELLAR_ON_CHECKPOINT, .offset = AT(drop),
+     .text = "delete the checkpoint TAG"},
     {"variant", 0, TEXT, .value = "slim|data", .commands = CELLAR_ON_IMAGE,
      .offset = AT(variant),
      .text = "slim: the standard library (the default); data: numpy, pandas "

@@ -41,7 +41,9 @@ enum cellar_on {
     CELLAR_ON_HISTORY = 1 << 11,
     CELLAR_ON_EXPORT = 1 << 12,
     CELLAR_ON_STATS = 1 << 13,
-    CELLAR_ON_ALL = (1 << 14) - 1,
+    CELLAR_ON_CHECKPOINT = 1 << 14,
+    CELLAR_ON_RESTORE = 1 << 15,
+    CELLAR_ON_ALL = (1 << 16) - 1,
     /* Those that run cells: they tell what ended unattended. */
     CELLAR_ON_RUNNERS = CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_EXEC,
     /* Those that may start a session. */
@@ -77,6 +79,8 @@ struct cellar_options {
     bool script;
     bool keep_going;
     bool all;
+    bool list; /* checkpoint */
+    bool drop; /* checkpoint */
     bool json;
     bool verbose;
     bool help;

@@ -53,6 +53,7 @@ static const struct {
     [CELLAR_UNIT_BYTES] = {"size", "512m", "SIZE", byte_suffixes},
     [CELLAR_UNIT_MILLIS] = {"duration", "30s", "TIME", milli_suffixes},
     [CELLAR_UNIT_CPUS] = {"number of cores", "1.5", "CORES", cpu_suffixes},
+    [CELLAR_UNIT_POLICY] = {"policy", "manual", "POLICY", count_suffixes},
 };
 
 /* whole + fraction / scale, exactly. */
@@ -120,9 +121,26 @@ static const struct suffix *find_suffix(enum cellar_unit unit, const char *text)
     return NULL;
 }
 
+static enum cellar_code parse_policy(const char *text, uint64_t *out)
+{
+    for (int i = CELLAR_CHECKPOINT_OFF; i <= CELLAR_CHECKPOINT_AUTO; i++)
+        if (!strcmp(text, cellar_checkpoint_name(i))) {
+            *out = (uint64_t)i;
+            return CELLAR_OK;
+        }
+    return CELLAR_E_USAGE;
+}
+
+const char *cellar_unit_words(enum cellar_unit unit)
+{
+    return unit == CELLAR_UNIT_POLICY ? "off, manual, auto" : NULL;
+}
+
 enum cellar_code cellar_unit_parse(enum cellar_unit unit, const char *text,
                                    uint64_t *out)
 {
+    if (unit == CELLAR_UNIT_POLICY)
+        return parse_policy(text, out);
     struct decimal number = {.scale = 1};
     enum cellar_code code = scan_whole(&text, &number.whole);
     if (code == CELLAR_OK && unit != CELLAR_UNIT_COUNT)
@@ -163,6 +181,12 @@ static int print_thousandths(uint64_t value, char *text, size_t size)
 void cellar_unit_write(enum cellar_unit unit, uint64_t value,
                        char text[CELLAR_UNIT_TEXT_MAX])
 {
+    const char *word =
+        unit == CELLAR_UNIT_POLICY ? cellar_checkpoint_name((int)value) : NULL;
+    if (unit == CELLAR_UNIT_POLICY) {
+        snprintf(text, CELLAR_UNIT_TEXT_MAX, "%s", word ? word : "");
+        return;
+    }
     if (unit == CELLAR_UNIT_CPUS) {
         print_thousandths(value, text, CELLAR_UNIT_TEXT_MAX);
         return;

@@ -24,6 +24,10 @@
 enum cellar_code cellar_unit_parse(enum cellar_unit unit, const char *text,
                                    uint64_t *out);
 
+/* The words of a unit that is written as one of them ("off, manual, auto");
+ * NULL for all others. Static. */
+const char *cellar_unit_words(enum cellar_unit unit);
+
 /* What such a thing is called ("size"), an example of one ("512m"), and the
  * word that stands for one in --help ("SIZE"). Static. */
 const char *cellar_unit_noun(enum cellar_unit unit);

@@ -188,11 +188,29 @@ struct docker_stream_owner {
     void *owner;
 };
 
-enum cellar_code
-cellar_docker_stream_open(struct docker *docker, const char *id,
-                          const struct cellar_stream_events *events, void *user,
-                          const struct docker_stream_owner *owner,
-                          struct cellar_stream **out, struct cellar_error *err);
+/* The path of a container's stdio, by its id. */
+#define DOCKER_STDIO_PATH                                                      \
+    "/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1"
+
+struct docker_stream_ask {
+    const char *path; /* without the version */
+    const char *body; /* JSON; NULL: none */
+    const struct cellar_stream_events *events;
+    void *user;
+    struct docker_stream_owner owner;
+};
+
+/* POSTs it, and the connection becomes the stream, which is multiplexed.
+ * Copies. */
+enum cellar_code cellar_docker_stream_open(struct docker *docker,
+                                           const struct docker_stream_ask *ask,
+                                           struct cellar_stream **out,
+                                           struct cellar_error *err);
+/* The error of a stream that ended before its release, from what `ended` was
+ * told; `gone` is the code of a 404. */
+enum cellar_code cellar_docker_stream_fail(struct cellar_error *err,
+                                           enum cellar_code gone, int status,
+                                           const struct cellar_error *why);
 /* From now on the end is told to the user. */
 void cellar_docker_stream_release(struct cellar_stream *stream);
 
@@ -204,7 +222,7 @@ enum cellar_code cellar_docker_start(struct cellar_engine *engine,
                                      cellar_engine_started_fn *done, void *user,
                                      struct cellar_error *err);
 enum cellar_code cellar_docker_attach(struct cellar_engine *engine,
-                                      const char *id,
+                                      const char *id, uint64_t lane,
                                       const struct cellar_stream_events *events,
                                       cellar_engine_started_fn *done,
                                       void *user, struct cellar_error *err);

@@ -1,8 +1,7 @@
-/* From a spec, or from a container's id, to its stream:
+/* From a spec to a container that runs, and its stream:
  *
- *     start:  image -> [pull -> image] -> its turn
- *                   -> create -> attach -> greeting -> run
- *     attach: inspect -> attach
+ *     image -> [pull -> image] -> its turn
+ *           -> create -> attach -> greeting -> run
  *
  * Whatever fails, one undo closes the stream and removes what was created. */
 #include <errno.h>
@@ -161,7 +160,7 @@ static void on_running(struct docker_op *op, const struct docker_reply *r)
 
 /* The greeting goes first: it waits in the container's stdin, so that the
  * agent finds it there when it is born. */
-static void on_attached_new(void *owner)
+static void on_attached(void *owner)
 {
     struct start *start = owner;
     struct cellar_error err;
@@ -184,11 +183,6 @@ static void on_attached_new(void *owner)
         cellar_docker_op_next(&start->op, &ask, on_running);
 }
 
-static void on_attached_old(void *owner)
-{
-    succeed(owner);
-}
-
 /* Closed by the engine; with a reset, if it had not read all of the greeting
  * by then. */
 static bool is_plain_end(const struct cellar_error *err)
@@ -207,29 +201,24 @@ static void on_stream_ended(void *owner, int status,
         cellar_stream_close(CELLAR_TAKE(start->stream));
         return;
     }
-    if (status && err) {
-        struct docker_reply r = {status, err->msg, strlen(err->msg)};
-        cellar_docker_fail_reply(
-            &own, status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
-            "attaching to the container", &r);
-    } else if (err) {
-        own = *err;
-        cellar_wrap(&own, "attaching to the container");
-    } else {
-        cellar_fail(&own, CELLAR_E_LOST,
-                    "the container ended as soon as it was attached to");
-    }
+    cellar_docker_stream_fail(&own, CELLAR_E_LOST, status, err);
     undo(&start->op, &own);
 }
 
 static enum cellar_code attach_stream(struct start *start,
-                                      void (*opened)(void *owner),
                                       struct cellar_error *err)
 {
-    struct docker_stream_owner owner = {opened, on_stream_ended, start};
-    return cellar_docker_stream_open(start->op.docker, start->id,
-                                     &start->events, start->user, &owner,
-                                     &start->stream, err);
+    char path[DOCKER_PATH_MAX];
+    struct docker_stream_ask ask = {
+        .path = path,
+        .events = &start->events,
+        .user = start->user,
+        .owner = {on_attached, on_stream_ended, start}};
+    enum cellar_code code =
+        cellar_docker_path(path, err, DOCKER_STDIO_PATH, start->id);
+    return code ? code
+                : cellar_docker_stream_open(start->op.docker, &ask,
+                                            &start->stream, err);
 }
 
 /* -------------------------------------------------------------- create -- */
@@ -291,7 +280,7 @@ static void on_created(struct docker_op *op, const struct docker_reply *r)
     }
     enum cellar_code code = take_created(start, r, &err);
     if (!code)
-        code = attach_stream(start, on_attached_new, &err);
+        code = attach_stream(start, &err);
     if (code)
         undo(op, &err);
 }
@@ -457,56 +446,4 @@ enum cellar_code cellar_docker_start(struct cellar_engine *engine,
         return code;
     }
     return cellar_docker_op_begin(docker, &start->op, ask_image, err);
-}
-
-/* Podman would start an exited container anew when it is attached to, so this
- * asks first. */
-static void on_inspected(struct docker_op *op, const struct docker_reply *r)
-{
-    struct start *start = start_of(op);
-    struct cellar_error err;
-    if (r->status != 200) {
-        cellar_docker_fail_reply(
-            &err, r->status == 404 ? CELLAR_E_LOST : CELLAR_E_ENGINE,
-            "attaching to the container", r);
-        undo(op, &err);
-        return;
-    }
-    json_t *reply = cellar_json_parse(r->body, r->len, 0, NULL);
-    bool runs = json_is_true(cellar_json_at(reply, "State.Running"));
-    enum cellar_code code =
-        runs ? attach_stream(start, on_attached_old, &err)
-             : cellar_fail(&err, CELLAR_E_LOST,
-                           "the container does not run any more: it is %s",
-                           cellar_docker_string(reply, "State.Status"));
-    json_decref(reply);
-    if (code)
-        undo(op, &err);
-}
-
-static enum cellar_code ask_running(struct docker_op *op,
-                                    struct cellar_error *err)
-{
-    char path[DOCKER_PATH_MAX];
-    struct docker_ask ask = {.method = "GET", .path = path};
-    enum cellar_code code =
-        cellar_docker_path(path, err, "/containers/%s/json", start_of(op)->id);
-    return code ? code : cellar_docker_op_send(op, &ask, on_inspected, err);
-}
-
-enum cellar_code cellar_docker_attach(struct cellar_engine *engine,
-                                      const char *id,
-                                      const struct cellar_stream_events *events,
-                                      cellar_engine_started_fn *done,
-                                      void *user, struct cellar_error *err)
-{
-    enum cellar_code code = cellar_docker_check_id(id, err);
-    if (code)
-        return code;
-    struct start *start = new_start(events, done, user);
-    if (!start)
-        return cellar_fail(err, CELLAR_E_NOMEM, "attach: out of memory");
-    snprintf(start->id, sizeof(start->id), "%s", id);
-    return cellar_docker_op_begin((struct docker *)engine, &start->op,
-                                  ask_running, err);
 }

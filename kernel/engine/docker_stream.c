@@ -1,6 +1,7 @@
-/* A container's stdio as one stream: the upgraded connection, and Docker's
- * multiplexing on it. It is read always: an attached stream that nobody reads
- * makes the engine hang on every call about the container (moby#41827). */
+/* The stdio of a container, or of a program in it, as one stream: the upgraded
+ * connection, and Docker's multiplexing on it. It is read always: an attached
+ * stream that nobody reads makes the engine hang on every call about the
+ * container (moby#41827). */
 #include <stdio.h>
 #include <string.h>
 
@@ -140,34 +141,61 @@ static const struct cellar_stream_ops stream_ops = {
     .close = stream_close,
 };
 
-enum cellar_code
-cellar_docker_stream_open(struct docker *docker, const char *id,
-                          const struct cellar_stream_events *events, void *user,
-                          const struct docker_stream_owner *owner,
-                          struct cellar_stream **out, struct cellar_error *err)
+static enum cellar_code upgrade(struct docker *docker,
+                                struct docker_stream *stream,
+                                const struct docker_stream_ask *ask,
+                                struct cellar_error *err)
 {
     char path[DOCKER_PATH_MAX];
-    enum cellar_code code = cellar_docker_path(
-        path, err,
-        "/v1.%d/containers/%s/attach?stream=1&stdin=1&stdout=1&"
-        "stderr=1",
-        docker->api_minor, id);
-    if (code)
-        return code;
+    struct cellar_http_request request = {.path = path,
+                                          .body = ask->body,
+                                          .body_len =
+                                              ask->body ? strlen(ask->body) : 0,
+                                          .deadline_ms = DOCKER_CALL_MS};
+    enum cellar_code code =
+        cellar_docker_path(path, err, "/v1.%d%s", docker->api_minor, ask->path);
+    return code ? code
+                : cellar_http_upgrade(docker->http, &request, &http_events,
+                                      stream, &stream->http, err);
+}
+
+enum cellar_code cellar_docker_stream_open(struct docker *docker,
+                                           const struct docker_stream_ask *ask,
+                                           struct cellar_stream **out,
+                                           struct cellar_error *err)
+{
     CELLAR_AUTO_FREE struct docker_stream *stream = calloc(1, sizeof(*stream));
     if (!stream)
         return cellar_fail(err, CELLAR_E_NOMEM, "stream: out of memory");
     stream->base.ops = &stream_ops;
-    stream->events = *events;
-    stream->user = user;
-    stream->owner = *owner;
+    stream->events = *ask->events;
+    stream->user = ask->user;
+    stream->owner = ask->owner;
     cellar_attach_init(&stream->attach);
-    code = cellar_http_upgrade(docker->http, path, DOCKER_CALL_MS, &http_events,
-                               stream, &stream->http, err);
+    enum cellar_code code = upgrade(docker, stream, ask, err);
     if (code)
         return code;
     *out = &CELLAR_TAKE(stream)->base;
     return CELLAR_OK;
+}
+
+enum cellar_code cellar_docker_stream_fail(struct cellar_error *err,
+                                           enum cellar_code gone, int status,
+                                           const struct cellar_error *why)
+{
+    static const char context[] = "attaching to the container";
+    if (status && why) {
+        struct docker_reply r = {status, why->msg, strlen(why->msg)};
+        return cellar_docker_fail_reply(
+            err, status == 404 ? gone : CELLAR_E_ENGINE, context, &r);
+    }
+    if (!why)
+        return cellar_fail(err, CELLAR_E_LOST,
+                           "the container ended as soon as it was attached "
+                           "to");
+    *err = *why;
+    cellar_wrap(err, context);
+    return err->code;
 }
 
 void cellar_docker_stream_release(struct cellar_stream *stream)

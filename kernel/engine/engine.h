@@ -4,8 +4,8 @@
  * believed beyond what is checked.
  *
  * A session's life here: start (spec, first bytes) -> stream and container id;
- * or attach (id) -> stream; then diagnose and remove. Containers are found
- * again by their labels.
+ * or attach (id, lane) -> stream; then diagnose and remove. Containers are
+ * found again by their labels.
  */
 #ifndef CELLAR_ENGINE_ENGINE_H
 #define CELLAR_ENGINE_ENGINE_H
@@ -30,7 +30,7 @@
 #define CELLAR_LABEL_VERSION    "io.cellar.version"
 
 struct cellar_engine;
-struct cellar_stream; /* the container's stdin and stdout, seen from here */
+struct cellar_stream; /* stdin and stdout inside, seen from here */
 
 struct cellar_stream_events {
     /* The agent's stdout. */
@@ -130,8 +130,13 @@ struct cellar_engine_ops {
                               const struct cellar_stream_events *events,
                               cellar_engine_started_fn *done, void *user,
                               struct cellar_error *err);
-    /* E_LOST: there is no such container any more. */
+    /* `lane` 0: the container's own stdio; else (up to 2^32 - 1) a stream that
+     * a relay in the container hands to its agent, of a lane the agent knows:
+     * one that it does not know, or does not take, is a stream that ends. Of
+     * what failed nothing is left. E_LOST: there is no such container any
+     * more. */
     enum cellar_code (*attach)(struct cellar_engine *engine, const char *id,
+                               uint64_t lane,
                                const struct cellar_stream_events *events,
                                cellar_engine_started_fn *done, void *user,
                                struct cellar_error *err);

@@ -74,10 +74,11 @@ struct cellar_http_stream_events {
     void (*closed)(void *user, int status, const struct cellar_error *err);
 };
 
-/* POSTs `path` with "Upgrade: tcp"; 101 and 200 both open the stream. */
+/* POSTs `request` with "Upgrade: tcp"; 101 and 200 both open the stream. Of
+ * the request its path, its body (JSON, or none) and its deadline are used. */
 enum cellar_code
-cellar_http_upgrade(struct cellar_http *http, const char *path,
-                    uint64_t deadline_ms,
+cellar_http_upgrade(struct cellar_http *http,
+                    const struct cellar_http_request *request,
                     const struct cellar_http_stream_events *events, void *user,
                     struct cellar_http_stream **out, struct cellar_error *err);
 

@@ -413,27 +413,36 @@ static void job_finished(struct http_job *job, const struct cellar_error *err)
 }
 
 static enum cellar_code queue_request(struct cellar_http_stream *stream,
-                                      const char *path)
+                                      const struct cellar_http_request *request)
 {
     const char *host = strstr(stream->job.http->base, "://");
     CELLAR_AUTO_FREE char *text = NULL;
-    int len = asprintf(&text,
-                       "POST %s HTTP/1.1\r\n"
-                       "Host: %s\r\n"
-                       "User-Agent: cellar/" CELLAR_VERSION "\r\n"
-                       "Content-Length: 0\r\n"
-                       "Connection: Upgrade\r\n"
-                       "Upgrade: tcp\r\n\r\n",
-                       path, host + 3);
+    int len =
+        asprintf(&text,
+                 "POST %s HTTP/1.1\r\n"
+                 "Host: %s\r\n"
+                 "User-Agent: cellar/" CELLAR_VERSION "\r\n"
+                 "%s"
+                 "Content-Length: %zu\r\n"
+                 "Connection: Upgrade\r\n"
+                 "Upgrade: tcp\r\n\r\n",
+                 request->path, host + 3,
+                 request->body_len ? "Content-Type: application/json\r\n" : "",
+                 request->body_len);
     if (len < 0) {
         text = NULL;
         return CELLAR_E_NOMEM;
     }
-    return cellar_buf_append(&stream->out, text, (size_t)len);
+    enum cellar_code code = cellar_buf_append(&stream->out, text, (size_t)len);
+    if (!code && request->body_len)
+        code =
+            cellar_buf_append(&stream->out, request->body, request->body_len);
+    return code;
 }
 
 static enum cellar_code prepare(struct cellar_http_stream *stream,
-                                const char *path, struct cellar_error *err)
+                                const struct cellar_http_request *request,
+                                struct cellar_error *err)
 {
     struct http_job *job = &stream->job;
     enum cellar_code code = cellar_timer_new(job->http->loop, resumed, stream,
@@ -445,15 +454,15 @@ static enum cellar_code prepare(struct cellar_http_stream *stream,
         if (!stream->stage)
             return cellar_fail(err, CELLAR_E_NOMEM, "stream: out of memory");
     }
-    if (queue_request(stream, path))
+    if (queue_request(stream, request))
         return cellar_fail(err, CELLAR_E_NOMEM, "stream: out of memory");
     curl_easy_setopt(job->easy, CURLOPT_CONNECT_ONLY, 1L);
     return cellar_http_job_start(job, err);
 }
 
 enum cellar_code
-cellar_http_upgrade(struct cellar_http *http, const char *path,
-                    uint64_t deadline_ms,
+cellar_http_upgrade(struct cellar_http *http,
+                    const struct cellar_http_request *request,
                     const struct cellar_http_stream_events *events, void *user,
                     struct cellar_http_stream **out, struct cellar_error *err)
 {
@@ -467,13 +476,13 @@ cellar_http_upgrade(struct cellar_http *http, const char *path,
     stream->job.destroy = destroy_stream;
     cellar_buf_init(&stream->out, CELLAR_HTTP_QUEUE_MAX);
     cellar_buf_init(&stream->in, CELLAR_HTTP_HEAD_MAX + READ_BYTES);
-    enum cellar_code code =
-        cellar_http_job_init(&stream->job, http, path, deadline_ms, err);
+    enum cellar_code code = cellar_http_job_init(
+        &stream->job, http, request->path, request->deadline_ms, err);
     if (code) {
         free(stream);
         return code;
     }
-    code = prepare(stream, path, err);
+    code = prepare(stream, request, err);
     if (code) {
         destroy_stream(&stream->job);
         return code;

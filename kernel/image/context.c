@@ -86,11 +86,11 @@ static enum cellar_code add_bytes(struct context *ctx, int fd, const char *path,
     return CELLAR_OK;
 }
 
-/* The agent may be run but not read: that makes it non-dumpable from its
- * first instruction on (docs/SECURITY.md). */
+/* Agent and relay may be run but not read: that makes them non-dumpable from
+ * their first instruction on (docs/SECURITY.md). */
 static mode_t mode_of(const char *name, const struct stat *st)
 {
-    if (strcmp(name, "cellar/agent") == 0)
+    if (strcmp(name, "cellar/agent") == 0 || strcmp(name, "cellar/relay") == 0)
         return 0711;
     return (st->st_mode & 0111) != 0 ? 0755 : 0644;
 }

@@ -14,8 +14,8 @@
 #define CELLAR_IMAGE_DIGEST_BYTES 17
 
 /* The build's context as a tar in an unlinked temporary file: the Dockerfile
- * and cellar/, owned by root, the agent 0711, everything else 0755 or 0644,
- * all of one time: the same files give the same bytes. The caller closes
+ * and cellar/, owned by root, agent and relay 0711, everything else 0755 or
+ * 0644, all of one time: the same files give the same bytes. The caller closes
  * `*fd`, which stands at its begin. E_NOT_FOUND, E_SYS, E_NOMEM name the
  * file. */
 enum cellar_code cellar_image_context(const char *data_dir, int *fd,

@@ -57,13 +57,17 @@ bool cellar_freeze_init(void)
 
 /* ------------------------------------------------------- what can't be --- */
 
-/* "<count> <what>"; without a count only what. */
-static const char *say(size_t count, const char *what)
+static const char *say_missing(size_t count, const char *what)
 {
-    if (count > 0)
-        (void)snprintf(freezer.why, sizeof(freezer.why), "%zu %s", count, what);
-    else
-        (void)snprintf(freezer.why, sizeof(freezer.why), "%s", what);
+    (void)snprintf(freezer.why, sizeof(freezer.why), "%zu %s would be missing",
+                   count, what);
+    return freezer.why;
+}
+
+static const char *say_failed(int error)
+{
+    (void)snprintf(freezer.why, sizeof(freezer.why), "fork: %s",
+                   strerror(error));
     return freezer.why;
 }
 
@@ -127,9 +131,9 @@ const char *cellar_freeze_hindrance(void)
         return NULL;
     size_t python = python_threads();
     if (python > 0)
-        return say(python, "of its threads would be missing");
+        return say_missing(python, "of its threads");
     if (all != freezer.fit_tasks && !are_of_openblas())
-        return say(all - 1, "threads of a library would be missing");
+        return say_missing(all - 1, "threads of a library");
     freezer.fit_tasks = all;
     return NULL;
 }
@@ -226,7 +230,7 @@ bool cellar_freeze(int socket)
     forget_child_signal(&before);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
     if (failed)
-        cellar_channel_refuse(socket, say(0, strerror(failed)));
+        cellar_channel_refuse(socket, say_failed(failed));
     else
         close(socket);
     return failed == 0;

@@ -1,6 +1,7 @@
 /* The Docker engine's interface against the real engine, with a container that
  * only echoes: start, two-way stream, attach again, list, diagnose, remove,
- * check. Needs the image cellar-runtime:slim. */
+ * check; and lanes, with a script in the agent's place. Needs the image
+ * cellar-runtime:slim. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,25 +26,33 @@ struct world {
     struct cellar_error err;
     uint64_t bytes;
     char last[64];
+    char said[256]; /* the beginning of all bytes; of all text */
+    char text[256];
     int rows; /* of the list that are ours; of a check */
     int failed;
     char reason[256];
     enum cellar_vital vital;
 };
 
+static void append(char to[256], const char *data, size_t len)
+{
+    size_t at = strlen(to);
+    snprintf(to + at, 256 - at, "%.*s", (int)(len < 255 ? len : 255), data);
+}
+
 static void on_bytes(void *user, const uint8_t *data, size_t len)
 {
     struct world *w = user;
     w->bytes += len;
+    append(w->said, (const char *)data, len);
     snprintf(w->last, sizeof(w->last), "%.*s", (int)(len < 63 ? len : 63),
              (const char *)data);
 }
 
 static void on_text(void *user, const char *data, size_t len)
 {
-    (void)user;
-    (void)data;
-    (void)len;
+    struct world *w = user;
+    append(w->text, data, len);
 }
 
 static void on_closed(void *user, const struct cellar_error *err)
@@ -127,7 +136,8 @@ static void assert_ok(const struct world *w)
         fail_msg("%s", w->err.msg);
 }
 
-static void begin_start(struct world *w, const char *entrypoint)
+static void begin_start_with(struct world *w, const char *entrypoint,
+                             const char *greeting)
 {
     struct cellar_spec spec;
     cellar_spec_init(&spec);
@@ -137,11 +147,16 @@ static void begin_start(struct world *w, const char *entrypoint)
         .owner = "test_engine",
         .uid = 61002,
         .entrypoint = entrypoint,
-        .greeting = (const uint8_t *)"hello\n",
-        .greeting_len = 6,
+        .greeting = (const uint8_t *)greeting,
+        .greeting_len = strlen(greeting),
     };
     wait_done(w, w->engine->ops->start(w->engine, &launch, &events, on_started,
                                        w, NULL));
+}
+
+static void begin_start(struct world *w, const char *entrypoint)
+{
+    begin_start_with(w, entrypoint, "hello\n");
 }
 
 static int open_world(void **state)
@@ -208,7 +223,7 @@ static void is_attached_to_again(void **state)
         cellar_stream_close(w->stream);
         w->stream = NULL;
         w->bytes = 0;
-        wait_done(w, w->engine->ops->attach(w->engine, w->id, &events,
+        wait_done(w, w->engine->ops->attach(w->engine, w->id, 0, &events,
                                             on_started, w, NULL));
         assert_ok(w);
         assert_int_equal(
@@ -244,8 +259,8 @@ static void is_gone_when_removed_and_says_so(void **state)
     assert_non_null(strstr(w->reason, "killed from outside"));
     cellar_stream_close(w->stream);
     w->stream = NULL;
-    wait_done(w, w->engine->ops->attach(w->engine, w->id, &events, on_started,
-                                        w, NULL));
+    wait_done(w, w->engine->ops->attach(w->engine, w->id, 0, &events,
+                                        on_started, w, NULL));
     assert_int_equal(w->err.code, CELLAR_E_LOST);
 }
 
@@ -316,6 +331,103 @@ static void finds_images_and_names_the_cure_of_missing_ones(void **state)
     assert_non_null(strstr(w->err.msg, "cellar image build"));
 }
 
+/* --------------------------------------------------------------- lanes -- */
+
+static void wait_said(struct world *w, const char *words)
+{
+    uint64_t end = cellar_loop_now_us() + UINT64_C(60000000);
+    while (!strstr(w->said, words) && !w->closed && cellar_loop_now_us() < end)
+        cellar_loop_run(w->loop, 100);
+    if (!strstr(w->said, words))
+        fail_msg("\"%s\" is not in \"%s\"; \"%s\"", words, w->said, w->text);
+}
+
+/* From the stream that there is to that of a lane. */
+static void change_to_lane(struct world *w, uint64_t lane)
+{
+    cellar_stream_close(w->stream);
+    w->stream = NULL;
+    *w->said = *w->text = '\0';
+    wait_done(w, w->engine->ops->attach(w->engine, w->id, lane, &events,
+                                        on_started, w, NULL));
+    assert_ok(w);
+}
+
+static void assert_text(struct world *w, const char *words)
+{
+    wait_for(w, &w->closed);
+    if (!strstr(w->text, words))
+        fail_msg("\"%s\" is not in \"%s\"", words, w->text);
+    assert_string_equal(w->said, "");
+}
+
+static void a_relay_that_finds_no_agent_says_so_and_ends(void **state)
+{
+    struct world *w = *state;
+    begin_start(w, "/bin/cat");
+    assert_ok(w);
+    change_to_lane(w, 1);
+    assert_text(w, "cellar-relay: the agent takes no relays");
+}
+
+/* The agent's part: takes one relay, tells on its lane what it brought and
+ * what a process of the same user may see of it, echoes a line, lets go. */
+#define LISTENER                                                               \
+    "python3 -I -c '\n"                                                        \
+    "import os, socket, struct\n"                                              \
+    "door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"            \
+    "door.bind(\"\\0cellar-agent\")\n"                                         \
+    "door.listen(1)\n"                                                         \
+    "print(\"listens\", flush=True)\n"                                         \
+    "relay, _ = door.accept()\n"                                               \
+    "lane, (stdin, stdout), _, _ = socket.recv_fds(relay, 99, 9)\n"            \
+    "pid, _, _ = struct.unpack(\"3i\", relay.getsockopt(\n"                    \
+    "    socket.SOL_SOCKET, socket.SO_PEERCRED, 12))\n"                        \
+    "def ask(call, name):\n"                                                   \
+    "    try:\n"                                                               \
+    "        call(\"/proc/%d/%s\" % (pid, name))\n"                            \
+    "    except PermissionError:\n"                                            \
+    "        return \"refused\"\n"                                             \
+    "    return \"granted\"\n"                                                 \
+    "stat = open(\"/proc/%d/stat\" % pid).read().rpartition(\")\")[2]\n"       \
+    "said = [lane.hex(), \"parent\", stat.split()[1], ask(os.listdir, "        \
+    "\"fd\"),\n"                                                               \
+    "        ask(open, \"mem\"), ask(open, \"environ\")]\n"                    \
+    "os.write(stdout, (\" \".join(said) + \"\\n\").encode())\n"                \
+    "os.write(stdout, os.read(stdin, 99))\n"                                   \
+    "os.close(stdout)\n"                                                       \
+    "relay.close()\n"                                                          \
+    "os.read(0, 1)\n"                                                          \
+    "'"
+
+static void a_relay_brings_its_stream_and_is_closed_to_its_user(void **state)
+{
+    struct world *w = *state;
+    begin_start_with(w, "/bin/sh", "exec " LISTENER "\n");
+    assert_ok(w);
+    wait_said(w, "listens\n");
+    change_to_lane(w, 4294967295);
+    wait_said(w, "00000000ffffffff parent 0 refused refused refused\n");
+    assert_false(w->closed);
+    assert_int_equal(
+        cellar_stream_write(w->stream, (const uint8_t *)"ping\n", 5),
+        CELLAR_OK);
+    wait_said(w, "ping\n");
+    wait_for(w, &w->closed);
+    assert_string_equal(w->text, "");
+}
+
+/* The agent's name is anybody's where no agent has taken it. */
+static void a_relay_gives_nothing_to_another_process(void **state)
+{
+    struct world *w = *state;
+    begin_start_with(w, "/bin/sh", LISTENER " &\n");
+    assert_ok(w);
+    wait_said(w, "listens\n");
+    change_to_lane(w, 1);
+    assert_text(w, "in the agent's place");
+}
+
 #define WORLD_TEST(name)                                                       \
     cmocka_unit_test_setup_teardown(name, open_world, close_world)
 
@@ -331,6 +443,9 @@ int main(void)
         WORLD_TEST(says_that_an_entrypoint_is_missing),
         WORLD_TEST(passes_its_own_check),
         WORLD_TEST(finds_images_and_names_the_cure_of_missing_ones),
+        WORLD_TEST(a_relay_that_finds_no_agent_says_so_and_ends),
+        WORLD_TEST(a_relay_brings_its_stream_and_is_closed_to_its_user),
+        WORLD_TEST(a_relay_gives_nothing_to_another_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 
 #define CONNECTIONS_MAX 1024
 #define SEEN_BYTES      (256 << 10)
+#define NOTED_BYTES     1024 /* of a body */
 
 struct scripted {
     const struct line *first;
@@ -26,7 +27,7 @@ struct scripted {
     size_t open;
     size_t peak;
     pthread_mutex_t lock;
-    char seen[SEEN_BYTES]; /* request lines */
+    char seen[SEEN_BYTES]; /* request lines, and short bodies */
 };
 
 struct connection {
@@ -125,9 +126,29 @@ static void note(struct scripted *s, const char *request)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Reads a head and drops the body its Content-Length tells of. */
-static bool read_request(const struct scripted *s, int fd, char *head,
-                         size_t size)
+/* Short ones are noted, whole. */
+static bool read_body(struct scripted *s, int fd, unsigned long left)
+{
+    char body[4096];
+    bool is_short = left < NOTED_BYTES;
+    while (left) {
+        size_t want = left < sizeof(body) ? left : sizeof(body);
+        ssize_t got = wait_readable(s, fd)
+                          ? recv(fd, body, want, is_short ? MSG_WAITALL : 0)
+                          : 0;
+        if (got <= 0)
+            return false;
+        left -= (size_t)got;
+        if (is_short)
+            body[got] = '\0';
+    }
+    if (is_short)
+        note(s, body);
+    return true;
+}
+
+/* Reads a head, and the body its Content-Length tells of. */
+static bool read_request(struct scripted *s, int fd, char *head, size_t size)
 {
     size_t len = 0;
     head[0] = '\0';
@@ -139,16 +160,9 @@ static bool read_request(const struct scripted *s, int fd, char *head,
     }
     const char *length = strcasestr(head, "Content-Length:");
     unsigned long left = length ? strtoul(length + 15, NULL, 10) : 0;
-    char body[4096];
-    while (left) {
-        size_t want = left < sizeof(body) ? left : sizeof(body);
-        ssize_t got = wait_readable(s, fd) ? recv(fd, body, want, 0) : 0;
-        if (got <= 0)
-            return false;
-        left -= (size_t)got;
-    }
     head[strcspn(head, "\r")] = '\0';
-    return true;
+    note(s, head);
+    return !left || read_body(s, fd, left);
 }
 
 static void count_open(struct scripted *s, int change)
@@ -168,7 +182,6 @@ static void *serve(void *arg)
     bool open = true;
     bool once = false;
     while (open && read_request(c.engine, c.fd, head, sizeof(head))) {
-        note(c.engine, head);
         const struct line *line = once ? NULL : find(c.engine, head);
         open = line && answer(c.engine, c.fd, line);
         once = line && line->manner == ONCE;

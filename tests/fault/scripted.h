@@ -45,7 +45,8 @@ struct scripted *scripted_start(const struct line *first,
 void scripted_stop(struct scripted *s);
 /* "unix:///..." */
 const char *scripted_host(const struct scripted *s);
-/* Whether a request line with `words` in it came, and how many did. */
+/* Whether a request line, or a body of less than 1 KiB, with `words` in it
+ * came, and how many did. */
 bool scripted_saw(struct scripted *s, const char *words);
 size_t scripted_count(struct scripted *s, const char *words);
 /* The most connections that were open at one time. */

@@ -345,9 +345,9 @@ static void attach_to(struct world *w, const char *stream, size_t len)
     memcpy(reply + head, stream, len);
     lines[0] = (struct line){"/attach", DRIP, reply, head + len};
     open_world(w, lines);
-    assert_int_equal(
-        w->engine->ops->attach(w->engine, "abc", &events, on_started, w, NULL),
-        CELLAR_OK);
+    assert_int_equal(w->engine->ops->attach(w->engine, "abc", 0, &events,
+                                            on_started, w, NULL),
+                     CELLAR_OK);
     run_until(w, &w->done);
     assert_int_equal(w->err.code, CELLAR_OK);
     run_until(w, &w->closed);
@@ -443,9 +443,9 @@ static void refuses_to_attach_to_what_does_not_run(void **state)
             "1234}"),
         {NULL, SAY, NULL, 0}};
     open_world(&w, lines);
-    assert_int_equal(
-        w.engine->ops->attach(w.engine, "abc", &events, on_started, &w, NULL),
-        CELLAR_OK);
+    assert_int_equal(w.engine->ops->attach(w.engine, "abc", 0, &events,
+                                           on_started, &w, NULL),
+                     CELLAR_OK);
     run_until(&w, &w.done);
     assert_int_equal(w.err.code, CELLAR_E_LOST);
     assert_false(scripted_saw(w.scripted, "/attach"));

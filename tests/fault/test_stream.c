@@ -15,6 +15,9 @@
 
 #define DEADLINE_MS 400
 
+static const struct cellar_http_request request = {.path = "/attach",
+                                                   .deadline_ms = DEADLINE_MS};
+
 struct outcome {
     struct cellar_http_stream *stream;
     int opened;
@@ -75,9 +78,9 @@ static void upgrade(const char *host, struct outcome *o)
     struct cellar_http *http = NULL;
     assert_int_equal(cellar_loop_new(&loop, NULL), CELLAR_OK);
     assert_int_equal(cellar_http_new(loop, host, &http, NULL), CELLAR_OK);
-    assert_int_equal(cellar_http_upgrade(http, "/attach", DEADLINE_MS, &events,
-                                         o, &o->stream, NULL),
-                     CELLAR_OK);
+    assert_int_equal(
+        cellar_http_upgrade(http, &request, &events, o, &o->stream, NULL),
+        CELLAR_OK);
     uint64_t end = cellar_loop_now_us() + 2 * DEADLINE_MS * 1000;
     while (o->stream && cellar_loop_now_us() < end)
         cellar_loop_run(loop, 20);
@@ -253,9 +256,9 @@ static void bounds_what_waits_to_be_written(void **state)
     assert_int_equal(cellar_loop_new(&loop, NULL), CELLAR_OK);
     assert_int_equal(cellar_http_new(loop, scripted_host(s), &http, NULL),
                      CELLAR_OK);
-    assert_int_equal(cellar_http_upgrade(http, "/attach", DEADLINE_MS, &events,
-                                         &o, &o.stream, NULL),
-                     CELLAR_OK);
+    assert_int_equal(
+        cellar_http_upgrade(http, &request, &events, &o, &o.stream, NULL),
+        CELLAR_OK);
     assert_int_equal(cellar_http_stream_write(o.stream, block, 1),
                      CELLAR_E_LOST); /* not open yet */
     while (!o.opened)

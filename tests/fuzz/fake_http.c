@@ -110,15 +110,14 @@ void cellar_http_cancel(struct cellar_http_call *call)
 }
 
 enum cellar_code
-cellar_http_upgrade(struct cellar_http *http, const char *path,
-                    uint64_t deadline_ms,
+cellar_http_upgrade(struct cellar_http *http,
+                    const struct cellar_http_request *request,
                     const struct cellar_http_stream_events *events, void *user,
                     struct cellar_http_stream **out, struct cellar_error *err)
 {
     struct cellar_http_stream *stream = calloc(1, sizeof(*stream));
-    struct cellar_http_call *call = new_call("POST", path, user);
+    struct cellar_http_call *call = new_call("POST", request->path, user);
     (void)http;
-    (void)deadline_ms;
     if (!stream || !call) {
         free(stream);
         free(call);

@@ -236,13 +236,14 @@ static enum cellar_code puppet_start(struct cellar_engine *engine,
 }
 
 static enum cellar_code puppet_attach(struct cellar_engine *engine,
-                                      const char *id,
+                                      const char *id, uint64_t lane,
                                       const struct cellar_stream_events *to,
                                       cellar_engine_started_fn *done,
                                       void *user, struct cellar_error *err)
 {
     (void)engine;
     (void)id;
+    (void)lane;
     (void)err;
     ask(&(struct call){.kind = STARTED,
                        .started = done,

@@ -172,11 +172,14 @@ static const struct {
     {"/containers/create", 201, "{\"Id\":\"" ID "\",\"Warnings\":[\"odd\"]}"},
     {"/stats", 200, "{\"pids_stats\":{\"current\":1}}"},
     {"/attach", 101, ""},
+    {"/exec/", 101, ""},
+    {"/exec", 201, "{\"Id\":\"e1f\"}"},
     {"/start", 204, ""},
     {"/containers/json", 200,
      "[{\"Id\":\"" ID "\",\"State\":\"running\",\"Labels\":{}}]"},
     {"/json", 200,
-     "{\"State\":{\"Running\":true,\"Status\":\"running\"},\"Config\":{},"
+     "{\"State\":{\"Running\":true,\"Status\":\"running\"},"
+     "\"Config\":{\"User\":\"61001:61001\"},"
      "\"HostConfig\":{}}"},
     {"/info", 200,
      "{\"ServerVersion\":\"20.10.24\",\"SecurityOptions\":[\"name=seccomp\"],"
@@ -264,7 +267,13 @@ static enum cellar_code call_start(struct cellar_engine *engine,
 static enum cellar_code call_attach(struct cellar_engine *engine,
                                     struct cellar_error *err)
 {
-    return engine->ops->attach(engine, ID, &events, on_started, NULL, err);
+    return engine->ops->attach(engine, ID, 0, &events, on_started, NULL, err);
+}
+
+static enum cellar_code call_lane(struct cellar_engine *engine,
+                                  struct cellar_error *err)
+{
+    return engine->ops->attach(engine, ID, 7, &events, on_started, NULL, err);
 }
 
 static enum cellar_code call_list(struct cellar_engine *engine,
@@ -333,9 +342,9 @@ static enum cellar_code make_call(void *user)
 
 static void a_call_ends_once_and_leaves_nothing(void **state)
 {
-    static call_fn *const calls[] = {call_start,    call_attach, call_list,
-                                     call_diagnose, call_usage,  call_pull,
-                                     call_check};
+    static call_fn *const calls[] = {call_start, call_attach,   call_lane,
+                                     call_list,  call_diagnose, call_usage,
+                                     call_pull,  call_check};
     (void)state;
     for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
         call_fn *call = calls[i];

@@ -248,13 +248,14 @@ static enum cellar_code fake_start(struct cellar_engine *engine,
 }
 
 static enum cellar_code fake_attach(struct cellar_engine *engine,
-                                    const char *id,
+                                    const char *id, uint64_t lane,
                                     const struct cellar_stream_events *events,
                                     cellar_engine_started_fn *done, void *user,
                                     struct cellar_error *err)
 {
     struct fake_call *call = call_new(engine, user);
     (void)id;
+    (void)lane;
     (void)err;
     call->started = done;
     call->code = fake.agent.removed ? CELLAR_E_LOST : fake.attach_code;

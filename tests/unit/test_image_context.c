@@ -55,6 +55,7 @@ static int set_up(void **state)
     put(dir, "cellar/agent", "agent", 0755);
     put(dir, "cellar/boot.py", "boot", 0600);
     put(dir, "cellar/launcher", "launcher", 0700);
+    put(dir, "cellar/relay", "relay", 0755);
     put(dir, "container.json", "{}", 0644);
     *state = dir;
     return 0;
@@ -64,8 +65,9 @@ static int tear_down(void **state)
 {
     struct data_dir *dir = *state;
     static const char *const names[] = {
-        "Dockerfile",  "cellar/agent",   "cellar/boot.py", "cellar/launcher",
-        "cellar/link", "container.json", "cellar",         ""};
+        "Dockerfile",      "cellar/agent", "cellar/boot.py",
+        "cellar/launcher", "cellar/link",  "cellar/relay",
+        "container.json",  "cellar",       ""};
     char path[128];
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", dir->path, names[i]);
@@ -118,6 +120,7 @@ static void has_the_runtime_files_with_their_modes(void **state)
     assert_entry(dir, "cellar/agent", 0711);
     assert_entry(dir, "cellar/boot.py", 0644);
     assert_entry(dir, "cellar/launcher", 0755);
+    assert_entry(dir, "cellar/relay", 0711);
     assert_null(entry(dir, "container.json"));
     const char *text = (const char *)(entry(dir, "cellar/boot.py") + 1);
     assert_memory_equal(text, "boot", 5);

@@ -58,10 +58,10 @@ static const char *string(const json_t *root, const char *key)
 static void every_key_is_there_in_every_result(void **state)
 {
     static const char *const keys[] = {
-        "cell",      "status",   "state",     "restored_from",
-        "stdout",    "stderr",   "truncated", "dropped_bytes",
-        "result",    "displays", "error",     "limit",
-        "exit_code", "signal",   "reason",    "usage"};
+        "cell",     "status", "state",     "restored_from", "checkpoint",
+        "stdout",   "stderr", "truncated", "dropped_bytes", "result",
+        "displays", "error",  "limit",     "exit_code",     "signal",
+        "reason",   "usage"};
     const struct cellar_msg_done done = {.wall_us = 5};
     json_t *root = ended(&done, "hi");
     (void)state;
@@ -77,6 +77,28 @@ static void every_key_is_there_in_every_result(void **state)
     is_null(root, "exit_code");
     is_null(root, "signal");
     is_null(root, "reason");
+    is_null(root, "checkpoint");
+    json_decref(root);
+}
+
+static void a_checkpoint_that_was_not_taken_says_why(void **state)
+{
+    static const char why[] = "2 of its \xff threads would be missing";
+    const struct cellar_msg_done yes = {.checkpoint = CELLAR_TAKEN_YES};
+    const struct cellar_msg_done no = {
+        .checkpoint = CELLAR_TAKEN_NO,
+        .checkpoint_why = {(const uint8_t *)why, sizeof why - 1}};
+    (void)state;
+    json_t *root = ended(&yes, "");
+    const json_t *told = json_object_get(root, "checkpoint");
+    assert_true(json_is_true(json_object_get(told, "taken")));
+    assert_int_equal(json_object_size(told), 1);
+    json_decref(root);
+    root = ended(&no, "");
+    told = json_object_get(root, "checkpoint");
+    assert_true(json_is_false(json_object_get(told, "taken")));
+    assert_string_equal(string(told, "why"),
+                        "2 of its \xef\xbf\xbd threads would be missing");
     json_decref(root);
 }
 
@@ -234,6 +256,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_is_there_in_every_result),
+        cmocka_unit_test(a_checkpoint_that_was_not_taken_says_why),
         cmocka_unit_test(a_timeout_names_its_limit_in_seconds),
         cmocka_unit_test(signals_and_exit_codes_belong_to_their_status),
         cmocka_unit_test(an_error_has_its_lines),

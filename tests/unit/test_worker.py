@@ -277,7 +277,7 @@ class Robust(WorkerTest):
             worker = Worker()
             worker.socket.sendall(record)
             self.assertEqual(worker.process.wait(DEADLINE), 1)
-            worker.wait_output("carried no cell", 2)
+            worker.wait_output("the control socket carried", 2)
             worker.end()
 
     def test_fork_that_falls_out_of_its_cell(self):

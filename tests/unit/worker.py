@@ -47,7 +47,7 @@ def start_process(boot=BOOT, python=PYTHON, fd=3, **options):
 class Answer:
     def __init__(self):
         self.parts = {}
-        self.name = self.text = self.trace = None
+        self.name = self.text = self.trace = self.unfit = None
         self.outcome = self.status = None
 
     @property
@@ -106,6 +106,8 @@ class Worker:
                 answer.text = body.decode()
             elif kind == "B":
                 answer.trace = body.decode()
+            elif kind == "U":
+                answer.unfit = body.decode()
             else:
                 assert kind == "E", kind
                 ticket, answer.outcome, answer.status = struct.unpack(

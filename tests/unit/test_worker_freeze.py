@@ -1,0 +1,240 @@
+"""Copies of the worker, as the agent has them made and wakes them."""
+import array
+import os
+import signal
+import socket
+import struct
+import time
+import unittest
+
+from worker import DEADLINE, ERROR, OK, Worker, WorkerTest
+
+RESTORE, BRANCH = range(2)
+
+
+def put(sock, kind, body=b"", fds=()):
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                  array.array("i", fds))] if fds else []
+    record = struct.pack(">IB", len(body), ord(kind)) + body
+    assert sock.sendmsg([record], ancillary) == len(record)
+
+
+class Copy(Worker):
+    """A frozen copy, and when it was woken the worker that it is."""
+
+    def __init__(self, worker):
+        # Not Worker's: the process is another's child.
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(DEADLINE)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        put(worker.socket, "F", fds=[theirs.fileno()])
+        theirs.close()
+        self.cells = worker.cells
+        data, ancillary, _, _ = self.socket.recvmsg(512, 64)
+        self.first = chr(data[4]), data[5:]
+        self.pid = struct.unpack("iii", ancillary[0][2][:12])[0]
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        self.records = self.socket.makefile("rb")
+        self.out = {1: bytearray(), 2: bytearray()}
+        self.pipes = []
+
+    def wake(self, reason=RESTORE, ping=41):
+        pairs = [os.pipe(), os.pipe()]
+        self.pipes = [pair[0] for pair in pairs]
+        put(self.socket, "W", struct.pack(">BQ", reason, ping),
+            [pair[1] for pair in pairs])
+        for pair in pairs:
+            os.close(pair[1])
+        kind, body = self.record()
+        assert kind == "A", kind
+        return struct.unpack(">Q", body)[0]
+
+    def printed(self):
+        os.set_blocking(self.pipes[0], False)
+        return os.read(self.pipes[0], 1 << 16).decode()
+
+    def close(self):
+        self.records.close()
+        self.socket.close()
+        for pipe in self.pipes:
+            os.close(pipe)
+
+
+def status_of(pid, key):
+    with open("/proc/%d/status" % pid) as file:
+        for line in file:
+            if line.startswith(key + ":"):
+                return line.split()[1]
+    raise KeyError(key)
+
+
+class Freeze(WorkerTest):
+    def copy(self, worker=None):
+        copy = Copy(worker or self.worker)
+        self.addCleanup(copy.close)
+        return copy
+
+    def frozen(self, worker=None):
+        copy = self.copy(worker)
+        self.assertEqual(copy.first, ("Z", b""))
+        return copy
+
+    def test_a_copy_has_the_state_of_its_moment(self):
+        self.run_cell("x = [1]")
+        copy = self.frozen()
+        self.run_cell("x.append(2)")
+        self.assertEqual(copy.wake(), 42)
+        self.assertEqual(copy.run("x").result, "[1]")
+        self.assertEqual(self.result("x"), "[1, 2]")
+
+    def test_a_woken_copy_is_a_worker_in_every_way(self):
+        self.run_cell("import asyncio\nx = 1\nawait asyncio.sleep(0)")
+        copy = self.frozen()
+        copy.wake()
+        copy.run("print('hello'); import os; os.system('echo from a shell')")
+        self.assertEqual(copy.printed(), "hello\nfrom a shell\n")
+        self.assertEqual(copy.run("await asyncio.sleep(0, 'slept')").result,
+                         "'slept'")
+        self.assertEqual(copy.run("1/0").name, "ZeroDivisionError")
+        copy.send("while True: pass")
+        time.sleep(0.3)
+        os.kill(copy.pid, signal.SIGINT)
+        self.assertEqual(copy.answer().name, "KeyboardInterrupt")
+        self.assertEqual(copy.run("def f(): raise ValueError\nf()").outcome,
+                         ERROR)
+        self.assertEqual(copy.run("x").result, "1")
+
+    def test_a_copy_can_be_copied(self):
+        copy = self.worker
+        for i in range(5):
+            self.assertEqual(copy.run("x = %d\nx" % i).result, str(i))
+            copy = self.frozen(copy)
+            copy.wake()
+            self.assertEqual(copy.run("x").result, str(i))
+
+    def test_a_copy_is_no_child_of_the_program(self):
+        pids = []
+        for _ in range(3):
+            pids.append(self.frozen().pid)
+        self.assertEqual(self.result(
+            "import os\n"
+            "try: os.waitpid(-1, os.WNOHANG)\n"
+            "except ChildProcessError: print('none')\n"
+            "__import__('signal').sigpending()"), "set()")
+        self.worker.wait_output("none")
+        for pid in pids:
+            self.assertNotEqual(int(status_of(pid, "PPid")),
+                                self.worker.process.pid)
+
+    def test_nobody_hears_of_the_process_in_between(self):
+        self.run_cell("import signal, os\nheard = []\n"
+                      "signal.signal(signal.SIGCHLD,"
+                      " lambda *a: heard.append(a))")
+        self.frozen()
+        self.assertEqual(self.result("heard"), "[]")
+        self.run_cell("import time\nif os.fork() == 0: os._exit(0)\n"
+                      "time.sleep(0.2)")
+        self.assertEqual(self.result("len(heard)"), "1")
+
+    def test_a_copy_holds_no_pipe_and_blocks_every_signal(self):
+        copy = self.frozen()
+        for fd in (1, 2):
+            self.assertEqual(os.readlink("/proc/%d/fd/%d" % (copy.pid, fd)),
+                             "/dev/null")
+        self.assertEqual(int(status_of(copy.pid, "SigBlk"), 16) | 1 << 8
+                         | 1 << 18 | 3 << 31, (1 << 64) - 1)
+        own = {os.readlink("/proc/%d/fd/%s" % (self.worker.process.pid, fd))
+               for fd in os.listdir("/proc/%d/fd" % self.worker.process.pid)}
+        its = {os.readlink("/proc/%d/fd/%s" % (copy.pid, fd))
+               for fd in os.listdir("/proc/%d/fd" % copy.pid)}
+        self.assertFalse({name for name in own & its
+                          if name.startswith("socket")})
+
+    def test_a_copy_that_is_let_go_of_ends(self):
+        copy = self.frozen()
+        copy.socket.shutdown(socket.SHUT_RDWR)
+        end = time.monotonic() + DEADLINE
+        while os.path.exists("/proc/%d/mem" % copy.pid):
+            with open("/proc/%d/stat" % copy.pid) as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    break
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
+    def test_threads_are_told_and_not_copied(self):
+        self.assertIsNone(self.run_cell("x = 1").unfit)
+        unfit = self.run_cell(
+            "import threading\nstop = threading.Event()\n"
+            "threads = [threading.Thread(target=stop.wait) for _ in 'ab']\n"
+            "for t in threads: t.start()").unfit
+        self.assertEqual(unfit, "2 of its threads would be missing")
+        self.assertEqual(self.copy().first, ("U", unfit.encode()))
+        self.run_cell("stop.set()\nfor t in threads: t.join()")
+        self.assertIsNone(self.run_cell("x").unfit)
+        self.frozen().wake()
+
+    def test_known_breakers_are_told_and_not_copied(self):
+        self.run_cell("import sys, types\n"
+                      "sys.modules['polars'] = types.ModuleType('polars')")
+        self.assertEqual(self.copy().first,
+                         ("U", b"Polars does not survive a fork"))
+        self.assertIsNone(self.run_cell("del sys.modules['polars']").unfit)
+
+    def test_a_fork_that_fails_says_why(self):
+        self.run_cell("import os, resource\n"
+                      "if os.getuid() == 0: os.setuid(54321)\n"
+                      "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))")
+        self.assertEqual(
+            self.copy().first,
+            ("U", b"fork: Resource temporarily unavailable"))
+        self.assertEqual(self.run_cell("x = 5").outcome, OK)
+
+    def test_random_numbers_go_on_where_they_were(self):
+        self.run_cell("import random\nrandom.seed(7)\nrandom.random()")
+        first, second = self.frozen(), self.frozen()
+        first.wake()
+        second.wake()
+        numbers = "[random.random() for _ in range(3)]"
+        self.assertEqual(first.run(numbers).result, self.result(numbers))
+        self.assertEqual(second.run(numbers).result,
+                         "%s" % second.run("random.seed(7); random.random();"
+                                           + numbers).result)
+
+    def test_a_branch_has_random_numbers_of_its_own(self):
+        self.run_cell("import random, uuid")
+        first, second = self.frozen(), self.frozen()
+        first.wake(BRANCH)
+        second.wake(BRANCH)
+        for code in ("random.random()", "uuid.uuid4()", "uuid.uuid1()"):
+            seen = {self.result(code), first.run(code).result,
+                    second.run(code).result}
+            self.assertEqual(len(seen), 3, code)
+
+    def test_background_tasks_go_on_in_a_copy(self):
+        self.run_cell("import asyncio\nseen = []\n"
+                      "async def tick():\n"
+                      "    while True:\n"
+                      "        seen.append(len(seen))\n"
+                      "        await asyncio.sleep(0.001)\n"
+                      "task = asyncio.create_task(tick())\n"
+                      "await asyncio.sleep(0.01)")
+        copy = self.frozen()
+        copy.wake()
+        for worker in (copy, self.worker, copy):
+            before = int(worker.run("len(seen)").result)
+            worker.run("await asyncio.sleep(0.05)")
+            self.assertGreater(int(worker.run("len(seen)").result), before)
+
+    def test_a_wish_does_not_disturb_interrupts(self):
+        copy = self.copy()
+        self.worker.send("import time\n"
+                         "try: time.sleep(20)\n"
+                         "except KeyboardInterrupt: 'hit'")
+        time.sleep(0.3)
+        self.worker.interrupt()
+        self.assertEqual(self.worker.answer().outcome, OK)
+        self.assertEqual(copy.first, ("Z", b""))
+
+
+if __name__ == "__main__":
+    unittest.main()
