@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Nothing the kernel can kill takes longer to die, even under a fork bomb on
  * a busy machine; what does hangs in the kernel, and the session with it. */
@@ -80,18 +81,24 @@ static bool kill_rounds(DIR *proc, pid_t *spared, size_t count)
     const struct timespec pause = {.tv_nsec = OTHERS_ROUND_NS};
     for (int round = 0; round < OTHERS_ROUNDS_MAX; round++) {
         kill(-1, SIGSTOP);
+        reap_all(spared, count);
         if (kill_listed(proc, spared, count) == 0)
             return true;
         if (round > 0)
             nanosleep(&pause, NULL);
-        reap_all(spared, count);
     }
     return false;
 }
 
+/* A folder without the kernel's files would show nobody. */
+static DIR *open_proc(void)
+{
+    return access("/proc/self", F_OK) == 0 ? opendir("/proc") : NULL;
+}
+
 bool cellar_processes_kill_others(pid_t *spared, size_t count)
 {
-    DIR *proc = opendir("/proc");
+    DIR *proc = open_proc();
     if (!proc)
         return false;
     bool done = kill_rounds(proc, spared, count);
