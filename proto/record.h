@@ -14,10 +14,12 @@
  *                          descriptors: a frozen copy is the worker from now
  *                          on, and these its stdout, stderr
  * launcher -> agent SANDBOX u8 Landlock's ABI (0: none), u8 Seccomp's mode;
- * with a descriptor where the kernel has it: the listener of the filter, which
- * is asked before processes of the session send each other signals worker ->
- * agent   READY  the Python version, "3.11.2" MIME   type, a zero byte, data: a
- * part of the result NAME, TEXT, TRACE   an exception's name, message, and its
+ *                          with a descriptor where the kernel has it: the
+ *                          listener of the filter, which is asked before
+ *                          processes of the session send each other signals
+ * worker -> agent   READY  the Python version, "3.11.2"
+ *                   MIME   type, a zero byte, data: a part of the result
+ *                   NAME, TEXT, TRACE   an exception's name, message, and its
  *                          traceback, lines joined with \n
  *                   UNFIT  why the worker can't be copied: a line
  *                   END    u64 ticket (big endian), u8 outcome, u32 exit status

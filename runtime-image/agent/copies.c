@@ -137,13 +137,13 @@ struct cellar_copy *cellar_copies_ask(struct cellar_copies *copies,
 }
 
 /* One read, with the pid of who wrote; 0 where the kernel gives none. */
-static ssize_t hear_some(int socket, uint8_t *bytes, size_t size, pid_t *pid)
+static ssize_t hear_some(int socket, void *room, size_t size, pid_t *pid)
 {
     union {
         struct cmsghdr align;
         char room[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
     } control;
-    struct iovec into = {.iov_base = bytes, .iov_len = size};
+    struct iovec into = {.iov_base = room, .iov_len = size};
     struct msghdr msg = {.msg_iov = &into,
                          .msg_iovlen = 1,
                          .msg_control = control.room,
@@ -159,20 +159,14 @@ static ssize_t hear_some(int socket, uint8_t *bytes, size_t size, pid_t *pid)
     return n;
 }
 
-static void make_fit(char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < ' ' || (unsigned char)*text > '~')
-            *text = '?';
-}
-
+/* Never empty: that would be no reason. */
 static enum cellar_code fail(struct cellar_copy *copy, char why[CELLAR_WHY_MAX],
                              const uint8_t *text, size_t len)
 {
-    (void)snprintf(why, CELLAR_WHY_MAX, "%.*s",
-                   (int)(len < CELLAR_WHY_MAX ? len : CELLAR_WHY_MAX - 1),
-                   (const char *)text);
-    make_fit(why);
+    len = len < CELLAR_WHY_MAX ? len : CELLAR_WHY_MAX - 1;
+    for (size_t i = 0; i < len; i++)
+        why[i] = text[i] >= ' ' && text[i] <= '~' ? (char)text[i] : '?';
+    why[len] = '\0';
     cellar_copy_drop(copy);
     return CELLAR_E_SYS;
 }

@@ -59,7 +59,8 @@ struct cellar_copy *cellar_copies_ask(struct cellar_copies *copies,
                                       uint64_t now, int *give);
 
 /* What came from a copy that was asked for: CELLAR_OK when it is frozen now,
- * E_AGAIN, or E_SYS with the reason in `why`; then it is dropped. */
+ * E_AGAIN, or E_SYS with the reason in `why`, which is not empty and of ASCII's
+ * printable characters; then it is dropped. */
 enum cellar_code cellar_copies_hear(struct cellar_copy *copy, uint64_t now,
                                     char why[CELLAR_WHY_MAX]);
 

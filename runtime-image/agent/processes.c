@@ -118,11 +118,11 @@ static bool kill_rounds(DIR *proc, const struct cellar_kin *kin, bool *stopped)
         *stopped |= !kin->beside || round >= GENTLE_ROUNDS;
         if (*stopped)
             kill(-1, SIGSTOP);
+        reap_all(kin);
         if (kill_listed(proc, kin) == 0)
             return true;
         if (round > 0)
             nanosleep(&pause, NULL);
-        reap_all(kin);
     }
     return false;
 }
@@ -138,10 +138,16 @@ static void wake_living(DIR *proc, const struct cellar_kin *kin)
     }
 }
 
+/* A folder without the kernel's files would show nobody. */
+static DIR *open_proc(void)
+{
+    return access("/proc/self", F_OK) == 0 ? opendir("/proc") : NULL;
+}
+
 bool cellar_processes_kill_strangers(const struct cellar_kin *kin)
 {
     bool stopped = false;
-    DIR *proc = opendir("/proc");
+    DIR *proc = open_proc();
     if (!proc)
         return false;
     bool done = kill_rounds(proc, kin, &stopped);

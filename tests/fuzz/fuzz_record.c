@@ -1,6 +1,7 @@
-/* What a worker may write on its control socket, in pieces: the first byte
- * of the input is their size. Each answer that the agent would take must make
- * a DONE that its own wire takes. */
+/* What a worker may write on its control socket, in pieces. The first byte of
+ * the input says how large they are, and with WAKES that the worker is a copy
+ * which was woken. Each answer that the agent would take must make a DONE that
+ * its own wire takes. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 #include "fuzz.h"
 #include "proto/message.h"
 #include "runtime-image/agent/records.h"
+
+enum { WAKES = 128 };
 
 static void check_answer(const struct cellar_records *records,
                          const struct cellar_said *said)
@@ -23,6 +26,8 @@ static void check_answer(const struct cellar_records *records,
             msg.u.done.traceback = (struct cellar_bytes){NULL, 0};
     msg.u.done.status = error ? CELLAR_STATUS_ERROR : CELLAR_STATUS_OK;
     msg.u.done.has_error = error;
+    if (msg.u.done.checkpoint_why.len > 0)
+        msg.u.done.checkpoint = CELLAR_TAKEN_NO;
     cellar_buf_init(&out, CELLAR_PAYLOAD_MAX);
     if (cellar_message_pack(&msg, &out) != CELLAR_OK)
         abort();
@@ -69,9 +74,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (len == 0)
         return 0;
     struct cellar_records records;
-    const size_t piece = 1 + data[0];
+    const size_t piece = 1 + data[0] % WAKES;
     enum cellar_code code = CELLAR_E_AGAIN;
     cellar_records_init(&records);
+    if (data[0] & WAKES)
+        cellar_records_await(&records, CELLAR_RECORDS_WAKING);
     for (size_t at = 1; at < len && code == CELLAR_E_AGAIN; at += piece)
         code = feed(&records, data + at, piece < len - at ? piece : len - at);
     cellar_records_done(&records);

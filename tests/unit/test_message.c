@@ -19,29 +19,6 @@ static struct cellar_bytes zeros(size_t len)
     return (struct cellar_bytes){large, len};
 }
 
-static enum cellar_code pack(const struct cellar_message *msg)
-{
-    struct cellar_buf buf;
-    cellar_buf_init(&buf, CELLAR_PAYLOAD_MAX);
-    enum cellar_code code = cellar_message_pack(msg, &buf);
-    if (code != CELLAR_OK)
-        assert_int_equal(cellar_buf_len(&buf), 0);
-    cellar_buf_done(&buf);
-    return code;
-}
-
-static enum cellar_code unpack(const void *bytes, size_t len)
-{
-    struct cellar_message msg;
-    struct cellar_message before;
-    memset(&msg, 0xa5, sizeof(msg));
-    before = msg;
-    enum cellar_code code = cellar_message_unpack(bytes, len, &msg);
-    if (code != CELLAR_OK)
-        assert_memory_equal(&msg, &before, sizeof(msg));
-    return code;
-}
-
 /* ------------------------------------------------------------ the page -- */
 
 static void packs_the_bytes_of_the_page(void **state)
@@ -118,14 +95,16 @@ static void the_page_has_every_message_and_limit(void **state)
         const char *name;
         uint64_t value;
     } limits[] = {
-        NAMED(CELLAR_WIRE_VERSION), NAMED(CELLAR_PAYLOAD_MAX),
-        NAMED(CELLAR_CODE_MAX),     NAMED(CELLAR_CHUNK_MAX),
-        NAMED(CELLAR_RESULT_MAX),   NAMED(CELLAR_NAME_MAX),
-        NAMED(CELLAR_MESSAGE_MAX),  NAMED(CELLAR_TRACEBACK_MAX),
-        NAMED(CELLAR_DEPTH_MAX),    NAMED(CELLAR_ITEMS_MAX),
-        NAMED(CELLAR_MIME_MAX),     NAMED(CELLAR_MS_MAX),
-        NAMED(CELLAR_SIGNAL_MAX),   NAMED(CELLAR_RING_BYTES),
-        NAMED(CELLAR_HUNT_MAX),
+        NAMED(CELLAR_WIRE_VERSION),    NAMED(CELLAR_PAYLOAD_MAX),
+        NAMED(CELLAR_CODE_MAX),        NAMED(CELLAR_CHUNK_MAX),
+        NAMED(CELLAR_RESULT_MAX),      NAMED(CELLAR_NAME_MAX),
+        NAMED(CELLAR_MESSAGE_MAX),     NAMED(CELLAR_TRACEBACK_MAX),
+        NAMED(CELLAR_DEPTH_MAX),       NAMED(CELLAR_ITEMS_MAX),
+        NAMED(CELLAR_MIME_MAX),        NAMED(CELLAR_MS_MAX),
+        NAMED(CELLAR_SIGNAL_MAX),      NAMED(CELLAR_RING_BYTES),
+        NAMED(CELLAR_HUNT_MAX),        NAMED(CELLAR_CHECKPOINT_TAG_MAX),
+        NAMED(CELLAR_CHECKPOINTS_MAX), NAMED(CELLAR_COPIES_MAX),
+        NAMED(CELLAR_WHY_MAX),
     };
     for (size_t i = 0; i < sizeof(headings) / sizeof(headings[0]); i++)
         if (!wire_page_has(headings[i]))
@@ -137,18 +116,19 @@ static void the_page_has_every_message_and_limit(void **state)
         if (!wire_page_has(row))
             fail_msg("docs/PROTOCOL.md lacks %s", row);
     }
-    /* The messages; and 6 that test_sign, test_link and this file read. */
-    assert_int_equal(wire_page_blocks(), wire_example_count + 6);
+    /* The messages; and 7 that test_sign, test_link and this file read. */
+    assert_int_equal(wire_page_blocks(), wire_example_count + 7);
 }
 
-static void the_page_has_the_numbers_of_statuses_and_faults(void **state)
+static void the_page_has_the_numbers_of_all_words(void **state)
 {
     (void)state;
     static const char *const words[] = {
 #define WORD(name, number, word)             word " " #number,
 #define FAULT_WORD(name, number, word, text) word " " #number,
         CELLAR_STATE_MAP(WORD) CELLAR_LIMIT_MAP(WORD)
-            CELLAR_FAULT_MAP(FAULT_WORD)
+            CELLAR_CHECKPOINT_MAP(WORD) CELLAR_TAKEN_MAP(WORD)
+                CELLAR_FAULT_MAP(FAULT_WORD)
 #undef WORD
 #undef FAULT_WORD
     };
@@ -192,50 +172,73 @@ static void the_records_of_the_page_are_those_of_the_header(void **state)
     assert_memory_equal(page, made, len);
 }
 
-/* ------------------------------------------------------------- bounds -- */
-
-/* Packs, and shows that the peer takes what could be packed. */
-static void fits(const struct cellar_message *msg)
+static void the_records_of_a_copy_are_those_of_the_header(void **state)
 {
-    struct cellar_buf buf;
-    cellar_buf_init(&buf, CELLAR_PAYLOAD_MAX);
-    assert_int_equal(cellar_message_pack(msg, &buf), CELLAR_OK);
-    assert_int_equal(unpack(cellar_buf_peek(&buf), cellar_buf_len(&buf)),
-                     CELLAR_OK);
-    cellar_buf_done(&buf);
+    (void)state;
+    uint8_t page[256];
+    uint8_t made[256];
+    const uint8_t wake[CELLAR_RECORD_WAKE_BYTES] = {
+        CELLAR_WAKE_RESTORE, 0x0a, 0xca, 0xfe, 0x0a, 0xca, 0xfe, 0x0a, 0xca};
+    uint8_t awake[CELLAR_RECORD_AWAKE_BYTES];
+    memcpy(awake, wake + 1, sizeof(awake));
+    awake[CELLAR_RECORD_AWAKE_BYTES - 1]++;
+    size_t len = record(made, CELLAR_RECORD_FREEZE, "", 0);
+    len += record(made + len, CELLAR_RECORD_FROZEN, "", 0);
+    len += record(made + len, CELLAR_RECORD_WAKE, wake, sizeof(wake));
+    len += record(made + len, CELLAR_RECORD_AWAKE, awake, sizeof(awake));
+    assert_int_equal(wire_page_block("records-copy", page, sizeof(page)), len);
+    assert_memory_equal(page, made, len);
 }
+
+static void the_page_has_every_record(void **state)
+{
+    (void)state;
+    static const char kinds[] = {
+#define LETTER(name, letter) letter,
+        CELLAR_RECORD_MAP(LETTER)
+#undef LETTER
+    };
+    for (size_t i = 0; i < sizeof(kinds); i++) {
+        char cell[16];
+        snprintf(cell, sizeof(cell), "`%c` ", kinds[i]);
+        if (!wire_page_has(cell))
+            fail_msg("docs/PROTOCOL.md lacks the record %s", cell);
+    }
+}
+
+/* ------------------------------------------------------------- bounds -- */
 
 static void bounds_code_chunks_and_texts(void **state)
 {
     (void)state;
     struct cellar_message run = wire_example("run");
     run.u.run.code = zeros(CELLAR_CODE_MAX);
-    fits(&run);
+    wire_fits(&run);
     run.u.run.code.len++;
-    assert_int_equal(pack(&run), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&run), CELLAR_E_LIMIT);
     run.u.run.code.len = 0;
-    fits(&run);
+    wire_fits(&run);
     run.u.run.timeout_ms = CELLAR_MS_MAX + 1;
-    assert_int_equal(pack(&run), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&run), CELLAR_E_LIMIT);
 
     struct cellar_message output = wire_example("output");
     output.u.output.data = zeros(CELLAR_CHUNK_MAX);
-    fits(&output);
+    wire_fits(&output);
     output.u.output.data.len++;
-    assert_int_equal(pack(&output), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&output), CELLAR_E_LIMIT);
     output.u.output.data.len = 0;
-    assert_int_equal(pack(&output), CELLAR_E_PROTO);
+    assert_int_equal(wire_pack(&output), CELLAR_E_PROTO);
     output = wire_example("output");
     output.u.output.stream = 3;
-    assert_int_equal(pack(&output), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&output), CELLAR_E_LIMIT);
     output.u.output.stream = 0;
-    assert_int_equal(pack(&output), CELLAR_E_PROTO);
+    assert_int_equal(wire_pack(&output), CELLAR_E_PROTO);
 
     struct cellar_message fault = wire_example("fault");
     fault.u.fault.text = zeros(CELLAR_MESSAGE_MAX);
-    fits(&fault);
+    wire_fits(&fault);
     fault.u.fault.text.len++;
-    assert_int_equal(pack(&fault), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&fault), CELLAR_E_LIMIT);
 }
 
 /* Every number with a bound of its own, at it and beyond it. */
@@ -246,6 +249,8 @@ static void bounds_numbers(void **state)
     struct cellar_message welcome = wire_example("welcome");
     struct cellar_message ready = wire_example("ready");
     struct cellar_message fault = wire_example("fault");
+    struct cellar_message done = wire_example("done-error");
+    struct cellar_message reply = wire_example("reply");
     struct {
         struct cellar_message *msg;
         uint64_t *field;
@@ -261,20 +266,23 @@ static void bounds_numbers(void **state)
         {&ready, &ready.u.ready.landlock_abi, 0, UINT32_MAX},
         {&ready, &ready.u.ready.seccomp, 0, 2},
         {&fault, &fault.u.fault.code, 1, CELLAR_FAULT_INTERNAL},
+        {&hello, &hello.u.hello.policy, 0, CELLAR_CHECKPOINT_AUTO},
+        {&done, &done.u.done.checkpoint, 2, CELLAR_TAKEN_NO},
+        {&reply, &reply.u.reply.request, 0, CELLAR_MSG_LIST},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint64_t before = *cases[i].field;
         uint64_t max = cases[i].max; /* 0: any number goes */
         if (max > 0) {
             *cases[i].field = max;
-            fits(cases[i].msg);
+            wire_fits(cases[i].msg);
             *cases[i].field = max + 1;
-            assert_int_equal(pack(cases[i].msg), CELLAR_E_LIMIT);
+            assert_int_equal(wire_pack(cases[i].msg), CELLAR_E_LIMIT);
         }
         *cases[i].field = cases[i].min;
-        fits(cases[i].msg);
+        wire_fits(cases[i].msg);
         *cases[i].field = 0;
-        assert_int_equal(pack(cases[i].msg),
+        assert_int_equal(wire_pack(cases[i].msg),
                          cases[i].min > 0 ? CELLAR_E_PROTO : CELLAR_OK);
         *cases[i].field = before;
     }
@@ -289,18 +297,18 @@ static void bounds_the_data_of_a_bundle_as_a_whole(void **state)
     for (size_t i = 0; i < CELLAR_MIME_MAX; i++)
         d->parts[i] = (struct cellar_mime_part){
             zeros(CELLAR_NAME_MAX), zeros(CELLAR_RESULT_MAX / CELLAR_MIME_MAX)};
-    fits(&display);
+    wire_fits(&display);
     d->parts[7].data.len++;
-    assert_int_equal(pack(&display), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&display), CELLAR_E_LIMIT);
     d->parts[7].data.len--;
     d->parts[15].type.len++;
-    assert_int_equal(pack(&display), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&display), CELLAR_E_LIMIT);
     d->parts[15].type.len = 0;
-    assert_int_equal(pack(&display), CELLAR_E_PROTO);
+    assert_int_equal(wire_pack(&display), CELLAR_E_PROTO);
     d->count = CELLAR_MIME_MAX + 1;
-    assert_int_equal(pack(&display), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&display), CELLAR_E_LIMIT);
     d->count = 0;
-    assert_int_equal(pack(&display), CELLAR_E_PROTO);
+    assert_int_equal(wire_pack(&display), CELLAR_E_PROTO);
 }
 
 static void the_largest_done_fits_in_a_frame(void **state)
@@ -310,10 +318,11 @@ static void the_largest_done_fits_in_a_frame(void **state)
     done.u.done.error_name = zeros(CELLAR_NAME_MAX);
     done.u.done.error_message = zeros(CELLAR_MESSAGE_MAX);
     done.u.done.traceback = zeros(CELLAR_TRACEBACK_MAX);
-    fits(&done);
+    done.u.done.checkpoint_why = zeros(CELLAR_WHY_MAX);
+    wire_fits(&done);
     done = wire_example("done");
     done.u.done.result[0].data = zeros(CELLAR_RESULT_MAX);
-    fits(&done);
+    wire_fits(&done);
 }
 
 static void a_full_buffer_takes_no_half_message(void **state)
@@ -338,31 +347,33 @@ static void cells_and_marks_follow_the_type(void **state)
     (void)state;
     static const char *const of_a_cell[] = {"run", "interrupt", "display",
                                             "done"};
-    static const char *const of_none[] = {"hello",   "reset", "ping",  "stop",
-                                          "welcome", "ready", "fault", "pong"};
-    static const char *const delivered[] = {"ready", "output", "display",
-                                            "done", "fault"};
+    static const char *const of_none[] = {
+        "hello",   "reset", "ping",  "stop",    "checkpoint",
+        "restore", "drop",  "list",  "welcome", "ready",
+        "fault",   "pong",  "reply", "copies"};
+    static const char *const delivered[] = {
+        "ready", "output", "display", "done", "fault", "reply", "copies"};
     for (size_t i = 0; i < sizeof(of_a_cell) / sizeof(of_a_cell[0]); i++) {
         struct cellar_message msg = wire_example(of_a_cell[i]);
         msg.cell = 0;
-        assert_int_equal(pack(&msg), CELLAR_E_PROTO);
+        assert_int_equal(wire_pack(&msg), CELLAR_E_PROTO);
     }
     for (size_t i = 0; i < sizeof(of_none) / sizeof(of_none[0]); i++) {
         struct cellar_message msg = wire_example(of_none[i]);
         msg.cell = 1;
-        assert_int_equal(pack(&msg), CELLAR_E_PROTO);
+        assert_int_equal(wire_pack(&msg), CELLAR_E_PROTO);
     }
     for (size_t i = 0; i < sizeof(delivered) / sizeof(delivered[0]); i++) {
         struct cellar_message msg = wire_example(delivered[i]);
         msg.mark = 0;
-        assert_int_equal(pack(&msg), CELLAR_E_PROTO);
+        assert_int_equal(wire_pack(&msg), CELLAR_E_PROTO);
     }
     struct cellar_message pong = wire_example("pong");
     pong.mark = 1;
-    assert_int_equal(pack(&pong), CELLAR_E_PROTO);
+    assert_int_equal(wire_pack(&pong), CELLAR_E_PROTO);
     struct cellar_message output = wire_example("output");
     output.cell = 0;
-    fits(&output);
+    wire_fits(&output);
 }
 
 static void a_done_tells_one_story(void **state)
@@ -375,7 +386,7 @@ static void a_done_tells_one_story(void **state)
     do {                                                                       \
         m = (base);                                                            \
         m.u.done.change;                                                       \
-        assert_int_equal(pack(&m), CELLAR_E_PROTO);                            \
+        assert_int_equal(wire_pack(&m), CELLAR_E_PROTO);                       \
     } while (0)
     REFUSED(ok, restored_from = 3);
     REFUSED(ok, state = CELLAR_STATE_RESTORED);
@@ -393,7 +404,7 @@ static void a_done_tells_one_story(void **state)
 #undef REFUSED
     m = ok;
     m.u.done.status = CELLAR_STATUS_LOST;
-    assert_int_equal(pack(&m), CELLAR_E_LIMIT);
+    assert_int_equal(wire_pack(&m), CELLAR_E_LIMIT);
 }
 
 static void endings_carry_their_code_and_limit(void **state)
@@ -426,8 +437,8 @@ static void endings_carry_their_code_and_limit(void **state)
         msg.u.done.status = cases[i].status;
         msg.u.done.limit = cases[i].limit;
         msg.u.done.code = cases[i].code;
-        if (pack(&msg) != cases[i].answer)
-            fail_msg("case %zu: %s", i, cellar_code_name(pack(&msg)));
+        if (wire_pack(&msg) != cases[i].answer)
+            fail_msg("case %zu: %s", i, cellar_code_name(wire_pack(&msg)));
     }
 }
 
@@ -444,6 +455,8 @@ static void names_are_those_of_the_lists(void **state)
     assert_null(cellar_state_name((enum cellar_state)3));
     assert_string_equal(cellar_limit_name(CELLAR_LIMIT_MEMORY), "memory");
     assert_null(cellar_limit_name((enum cellar_limit)5));
+    assert_string_equal(cellar_checkpoint_name(CELLAR_CHECKPOINT_AUTO), "auto");
+    assert_null(cellar_checkpoint_name((enum cellar_checkpoint_policy)3));
     assert_string_equal(cellar_code_name(CELLAR_E_TIMEOUT), "deadline");
     assert_string_equal(cellar_code_text(CELLAR_E_NOMEM), "out of memory");
     assert_non_null(cellar_code_name((enum cellar_code)999));
@@ -457,8 +470,10 @@ int main(void)
         cmocka_unit_test(unpacks_the_bytes_of_the_page),
         cmocka_unit_test(unpacks_into_the_named_fields),
         cmocka_unit_test(the_page_has_every_message_and_limit),
-        cmocka_unit_test(the_page_has_the_numbers_of_statuses_and_faults),
+        cmocka_unit_test(the_page_has_the_numbers_of_all_words),
         cmocka_unit_test(the_records_of_the_page_are_those_of_the_header),
+        cmocka_unit_test(the_records_of_a_copy_are_those_of_the_header),
+        cmocka_unit_test(the_page_has_every_record),
         cmocka_unit_test(bounds_code_chunks_and_texts),
         cmocka_unit_test(bounds_numbers),
         cmocka_unit_test(bounds_the_data_of_a_bundle_as_a_whole),

@@ -179,12 +179,14 @@ static void the_largest_answer_fits(void **state)
     arrive_record('N', large, CELLAR_NAME_MAX);
     arrive_record('T', large, CELLAR_MESSAGE_MAX);
     arrive_record('B', large, CELLAR_TRACEBACK_MAX);
+    arrive_record('U', large, CELLAR_WHY_MAX);
     arrive_end(1, CELLAR_OUTCOME_OK, 0);
     assert_int_equal(next(), CELLAR_OK);
     struct cellar_msg_done done = {0};
     cellar_records_answer(&records, &done);
     assert_int_equal(done.result[0].data.len, CELLAR_RESULT_MAX);
     assert_int_equal(done.traceback.len, CELLAR_TRACEBACK_MAX);
+    assert_int_equal(done.checkpoint_why.len, CELLAR_WHY_MAX);
 }
 
 /* One record that must not come; the stream stays broken after it. */
@@ -206,6 +208,12 @@ static void rules_of_a_cell(void **state)
     refused('R', "3.11.2", 6);
     refused('S', "\6\2", 2);
     refused('C', "12345678123456781", 17);
+    refused('F', "", 0);
+    refused('Z', "", 0);
+    refused('W', "\0\1\2\3\4\5\6\7\10", CELLAR_RECORD_WAKE_BYTES);
+    refused('A', "12345678", CELLAR_RECORD_AWAKE_BYTES);
+    refused('U', "", 0);
+    refused('U', large, CELLAR_WHY_MAX + 1);
     refused('x', "", 0);
     refused('M', "no zero byte", 12);
     refused('M', "\0no type", 8);
@@ -217,25 +225,113 @@ static void rules_of_a_cell(void **state)
     refused('E', outcome, sizeof(outcome) - 1);
     arrive_record('N', "a", 1);
     refused('N', "a", 1);
+    arrive_record('U', "a", 1);
+    refused('U', "a", 1);
     memset(large, 'a', CELLAR_NAME_MAX + 1);
     large[CELLAR_NAME_MAX + 1] = 0;
     refused('M', large, CELLAR_NAME_MAX + 2);
 }
 
+/* An answer may say that its worker can't be copied; the next one need not. */
+static void a_worker_says_why_it_is_unfit(void **state)
+{
+    (void)state;
+    boot();
+    arrive_record('U', "2 threads", 9);
+    arrive_end(1, CELLAR_OUTCOME_OK, 0);
+    assert_int_equal(next(), CELLAR_OK);
+    struct cellar_msg_done done = {0};
+    cellar_records_answer(&records, &done);
+    assert_bytes(done.checkpoint_why, "2 threads");
+    assert_int_equal(done.parts, 0);
+    cellar_records_await(&records, CELLAR_RECORDS_RUNNING);
+    arrive_end(2, CELLAR_OUTCOME_OK, 0);
+    assert_int_equal(next(), CELLAR_OK);
+    done = (struct cellar_msg_done){0};
+    cellar_records_answer(&records, &done);
+    assert_int_equal(done.checkpoint_why.len, 0);
+}
+
+/* ------------------------------------------------------- a copy that wakes --
+ */
+
+static void a_copy_wakes(void **state)
+{
+    (void)state;
+    boot();
+    arrive("half of a dead worker's", 10);
+    cellar_records_await(&records, CELLAR_RECORDS_WAKING);
+    assert_int_equal(next(), CELLAR_E_AGAIN);
+    arrive_record('A', "\1\2\3\4\5\6\7\10", 8);
+    assert_int_equal(next(), CELLAR_OK);
+    assert_int_equal(said.kind, CELLAR_RECORD_AWAKE);
+    assert_int_equal(said.ping, 0x0102030405060708);
+    assert_int_equal(next(), CELLAR_E_AGAIN);
+    cellar_records_await(&records, CELLAR_RECORDS_RUNNING);
+    arrive_end(1, CELLAR_OUTCOME_OK, 0);
+    assert_int_equal(next(), CELLAR_OK);
+}
+
+/* One record in the place of AWAKE; what a copy of a broken stream says is
+ * heard again. */
+static void not_awake(char kind, const void *body, size_t len)
+{
+    cellar_records_await(&records, CELLAR_RECORDS_WAKING);
+    arrive_record(kind, body, len);
+    enum cellar_code code = next();
+    assert_true(code == CELLAR_E_PROTO || code == CELLAR_E_LIMIT);
+    assert_int_equal(next(), CELLAR_E_PROTO);
+}
+
+static void rules_of_waking(void **state)
+{
+    (void)state;
+    const uint8_t end[CELLAR_RECORD_END_BYTES] = {0};
+    not_awake('A', "1234567", 7);
+    not_awake('A', "123456789", 9);
+    not_awake('A', "", 0);
+    not_awake('S', "\6\2", 2);
+    not_awake('R', "3.11.2", 6);
+    not_awake('E', end, sizeof(end));
+    not_awake('M', "a\0b", 3);
+    not_awake('U', "a", 1);
+    not_awake('Z', "", 0);
+    not_awake('F', "", 0);
+    not_awake('W', "\0\1\2\3\4\5\6\7\10", CELLAR_RECORD_WAKE_BYTES);
+    cellar_records_await(&records, CELLAR_RECORDS_WAKING);
+    arrive_record('A', "12345678", 8);
+    assert_int_equal(next(), CELLAR_OK);
+    arrive_record('A', "12345678", 8);
+    assert_int_equal(next(), CELLAR_E_PROTO);
+}
+
+static void refused_at_launch(char kind, const void *body, size_t len)
+{
+    cellar_records_await(&records, CELLAR_RECORDS_LAUNCHING);
+    refused(kind, body, len);
+}
+
+static void refused_at_boot(char kind, const void *body, size_t len)
+{
+    cellar_records_await(&records, CELLAR_RECORDS_LAUNCHING);
+    arrive_record('S', "\0\2", 2);
+    assert_int_equal(next(), CELLAR_OK);
+    refused(kind, body, len);
+}
+
 static void rules_of_a_start(void **state)
 {
     (void)state;
-    refused('R', "3.11.2", 6);
-    refused('S', "\6\3", 2);
-    refused('S', "\6", 1);
-    cellar_records_await(&records, CELLAR_RECORDS_LAUNCHING);
-    arrive_record('S', "\0\2", 2);
-    assert_int_equal(next(), CELLAR_OK);
-    refused('R', "3.11\033[31m", 9);
-    cellar_records_await(&records, CELLAR_RECORDS_LAUNCHING);
-    arrive_record('S', "\0\2", 2);
-    assert_int_equal(next(), CELLAR_OK);
-    refused('R', "3.11\0002", 6);
+    refused_at_launch('R', "3.11.2", 6);
+    refused_at_launch('S', "\6\3", 2);
+    refused_at_launch('S', "\6", 1);
+    refused_at_launch('U', "a", 1);
+    refused_at_launch('A', "12345678", CELLAR_RECORD_AWAKE_BYTES);
+    refused_at_boot('R', "3.11\033[31m", 9);
+    refused_at_boot('R', "3.11\0002", 6);
+    refused_at_boot('S', "\6\2", 2);
+    refused_at_boot('U', "a", 1);
+    refused_at_boot('A', "12345678", CELLAR_RECORD_AWAKE_BYTES);
 }
 
 static void parts_are_bounded_together(void **state)
@@ -267,6 +363,8 @@ static void an_idle_worker_is_silent(void **state)
     boot();
     cellar_records_await(&records, CELLAR_RECORDS_IDLE);
     assert_int_equal(next(), CELLAR_E_AGAIN);
+    refused('A', "12345678", CELLAR_RECORD_AWAKE_BYTES);
+    cellar_records_await(&records, CELLAR_RECORDS_IDLE);
     arrive("\0", 1);
     assert_int_equal(next(), CELLAR_E_PROTO);
 }
@@ -303,6 +401,9 @@ int main(void)
         TEST(nothing_may_follow_an_end),
         TEST(the_largest_answer_fits),
         TEST(rules_of_a_cell),
+        TEST(a_worker_says_why_it_is_unfit),
+        TEST(a_copy_wakes),
+        TEST(rules_of_waking),
         TEST(rules_of_a_start),
         TEST(parts_are_bounded_together),
         TEST(announced_lengths_are_checked_at_once),

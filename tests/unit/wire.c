@@ -34,14 +34,15 @@ static const struct {
     {"hello",
      {.type = CELLAR_MSG_HELLO,
       .mark = 5,
-      .u.hello = {.version = 1,
+      .u.hello = {.version = 2,
                   .nonce = THIRTY_TWO(0x40),
                   .lease_ms = 1800000,
                   .life_ms = 86400000,
                   .grace_ms = 2000,
                   .nproc = 64,
                   .nofile = 256,
-                  .fsize = 67108864}}},
+                  .fsize = 67108864,
+                  .policy = CELLAR_CHECKPOINT_AUTO}}},
     {"run",
      {.type = CELLAR_MSG_RUN,
       .cell = 7,
@@ -53,9 +54,15 @@ static const struct {
     {"reset", {.type = CELLAR_MSG_RESET, .mark = 10}},
     {"ping", {.type = CELLAR_MSG_PING, .mark = 200}},
     {"stop", {.type = CELLAR_MSG_STOP, .mark = 201}},
+    {"checkpoint",
+     {.type = CELLAR_MSG_CHECKPOINT, .mark = 11, .u.tag = {TEXT("loaded")}}},
+    {"restore",
+     {.type = CELLAR_MSG_RESTORE, .mark = 13, .u.tag = {TEXT("loaded")}}},
+    {"drop", {.type = CELLAR_MSG_DROP, .mark = 15, .u.tag = {TEXT("loaded")}}},
+    {"list", {.type = CELLAR_MSG_LIST, .mark = 16}},
     {"welcome",
      {.type = CELLAR_MSG_WELCOME,
-      .u.welcome = {.version = 1,
+      .u.welcome = {.version = 2,
                     .nonce = THIRTY_TWO(0x80),
                     .epoch = 1,
                     .generation = 2,
@@ -91,7 +98,8 @@ static const struct {
                  .result = {{TEXT("text/plain"), TEXT("42")}},
                  .wall_us = 1500,
                  .cpu_us = 900,
-                 .peak_memory_bytes = 12582912}}},
+                 .peak_memory_bytes = 12582912,
+                 .checkpoint = CELLAR_TAKEN_YES}}},
     {"done-error",
      {.type = CELLAR_MSG_DONE,
       .cell = 8,
@@ -108,17 +116,41 @@ static const struct {
                  .dropped_stderr = 20,
                  .wall_us = 70000,
                  .cpu_us = 60000,
-                 .peak_memory_bytes = 5000000000}}},
+                 .peak_memory_bytes = 5000000000,
+                 .checkpoint = CELLAR_TAKEN_NO,
+                 .checkpoint_why = TEXT("2 of its threads would be missing")}}},
     {"fault",
      {.type = CELLAR_MSG_FAULT,
       .mark = 1,
       .u.fault = {.code = CELLAR_FAULT_MUSL, .text = TEXT("ld-musl")}}},
     {"pong", {.type = CELLAR_MSG_PONG}},
+    {"reply",
+     {.type = CELLAR_MSG_REPLY,
+      .mark = 12,
+      .u.reply = {.request = CELLAR_MSG_CHECKPOINT,
+                  .ok = true,
+                  .after = 7,
+                  .took_us = 2500}}},
+    {"reply-refused",
+     {.type = CELLAR_MSG_REPLY,
+      .mark = 14,
+      .u.reply = {.request = CELLAR_MSG_RESTORE,
+                  .text = TEXT("there is no checkpoint of this name"),
+                  .after = 9}}},
+    {"copies",
+     {.type = CELLAR_MSG_COPIES,
+      .mark = 17,
+      .u.copies = {.held_bytes = 52428800,
+                   .count = 2,
+                   .kept = {{TEXT("loaded"), 7, 60000}, {TEXT(""), 9, 1500}}}}},
 };
 
 const char *const wire_examples[] = {
-    "hello", "run",    "interrupt", "reset", "ping",       "stop",  "welcome",
-    "ready", "output", "display",   "done",  "done-error", "fault", "pong"};
+    "hello",      "run",        "interrupt", "reset",   "ping",
+    "stop",       "checkpoint", "restore",   "drop",    "list",
+    "welcome",    "ready",      "output",    "display", "done",
+    "done-error", "fault",      "pong",      "reply",   "reply-refused",
+    "copies"};
 const size_t wire_example_count =
     sizeof(wire_examples) / sizeof(wire_examples[0]);
 
@@ -129,6 +161,39 @@ struct cellar_message wire_example(const char *name)
             return examples[i].msg;
     fail_msg("there is no example '%s'", name);
     return (struct cellar_message){0};
+}
+
+enum cellar_code wire_pack(const struct cellar_message *msg)
+{
+    struct cellar_buf buf;
+    cellar_buf_init(&buf, CELLAR_PAYLOAD_MAX);
+    enum cellar_code code = cellar_message_pack(msg, &buf);
+    if (code != CELLAR_OK)
+        assert_int_equal(cellar_buf_len(&buf), 0);
+    cellar_buf_done(&buf);
+    return code;
+}
+
+enum cellar_code wire_unpack(const void *bytes, size_t len)
+{
+    struct cellar_message msg;
+    struct cellar_message before;
+    memset(&msg, 0xa5, sizeof(msg));
+    before = msg;
+    enum cellar_code code = cellar_message_unpack(bytes, len, &msg);
+    if (code != CELLAR_OK)
+        assert_memory_equal(&msg, &before, sizeof(msg));
+    return code;
+}
+
+void wire_fits(const struct cellar_message *msg)
+{
+    struct cellar_buf buf;
+    cellar_buf_init(&buf, CELLAR_PAYLOAD_MAX);
+    assert_int_equal(cellar_message_pack(msg, &buf), CELLAR_OK);
+    assert_int_equal(wire_unpack(cellar_buf_peek(&buf), cellar_buf_len(&buf)),
+                     CELLAR_OK);
+    cellar_buf_done(&buf);
 }
 
 /* -------------------------------------------------------------- the page -- */

@@ -17,7 +17,8 @@ extern const uint8_t wire_key[CELLAR_KEY_BYTES];
 extern const uint8_t wire_host_nonce[CELLAR_NONCE_BYTES];
 extern const uint8_t wire_agent_nonce[CELLAR_NONCE_BYTES];
 
-/* The page's examples, by name: one per message, and "done-error". */
+/* The page's examples, by name: one per message, "done-error" and
+ * "reply-refused". */
 extern const char *const wire_examples[];
 extern const size_t wire_example_count;
 
@@ -29,6 +30,12 @@ size_t wire_page_block(const char *name, uint8_t *bytes, size_t max);
 /* How many blocks of hex the page has; whether it holds `text`. */
 size_t wire_page_blocks(void);
 bool wire_page_has(const char *text);
+
+/* Packs and unpacks as the wire does, and looks that nothing is changed where
+ * that fails; what could be packed the peer must take. */
+enum cellar_code wire_pack(const struct cellar_message *msg);
+enum cellar_code wire_unpack(const void *bytes, size_t len);
+void wire_fits(const struct cellar_message *msg);
 
 /* Two links with an open epoch between them, in the page's key and nonces. */
 void wire_open(struct cellar_link *host, struct cellar_link *agent);
