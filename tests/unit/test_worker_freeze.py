@@ -173,6 +173,24 @@ class Freeze(WorkerTest):
         self.assertIsNone(self.run_cell("x").unfit)
         self.frozen().wake()
 
+    def test_threads_that_were_joined_are_gone(self):
+        self.run_cell("import threading")
+        for _ in range(100):
+            self.assertIsNone(self.run_cell(
+                "t = threading.Thread(target=id, args=(1,))\n"
+                "t.start(); t.join()").unfit)
+
+    def test_threads_of_a_library_are_told_again_and_again(self):
+        """Python knows of these as little as of a library's."""
+        self.run_cell(
+            "import ctypes\nlibc = ctypes.CDLL(None)\n"
+            "thread = ctypes.c_ulong()\n"
+            "libc.pthread_create(ctypes.byref(thread), None, libc.sleep, 600)")
+        unfit = "1 of a library's threads would be missing"
+        for _ in range(3):
+            self.assertEqual(unfit, self.run_cell("x = 1").unfit)
+        self.assertEqual(self.copy().first, ("U", unfit.encode()))
+
     def test_known_breakers_are_told_and_not_copied(self):
         self.run_cell("import sys, types\n"
                       "sys.modules['polars'] = types.ModuleType('polars')")
