@@ -24,6 +24,10 @@
  * fast as the kernel gives takes 10 MiB in 5 ms. */
 #define LOOK_US 5000u
 
+/* The last automatic copy is all that a session has: it is not given up for
+ * less than this part of the memory. */
+#define HELD_SHARE 32
+
 /* Automatic copies: the last, and the one before should that not wake. */
 #define AUTOMATIC_MAX 2
 
@@ -285,6 +289,28 @@ void cellar_agent_on_awake(struct cellar_agent *agent, uint64_t ping)
 /* -------------------------------------------------------- what time brings -
  */
 
+/* What all processes have, without what the worker and this agent have. */
+static uint64_t held(const struct cellar_agent *agent)
+{
+    static const char *const self[] = {"/proc/self/status"};
+    char text[CELLAR_FIGURES_MAX];
+    int fd = cellar_figures_open(self, 1);
+    cellar_figures_read(fd, text);
+    if (fd >= 0)
+        close(fd);
+    uint64_t all = cellar_memory_private(&agent->memory);
+    uint64_t ours = cellar_figure(text, "\nRssAnon:") * 1024 +
+                    cellar_usage_private(&agent->usage);
+    return all > ours ? all - ours : 0;
+}
+
+/* Whether giving up a copy helps a cell that needs memory. What other processes
+ * have is counted too: it can't be told apart. */
+static bool is_worth_giving_up(const struct cellar_agent *agent)
+{
+    return held(agent) > agent->memory.limit / HELD_SHARE;
+}
+
 /* What an automatic copy holds is given back before a cell is refused memory:
  * the older one first. */
 static void look_at_memory(struct cellar_agent *agent)
@@ -300,7 +326,7 @@ static void look_at_memory(struct cellar_agent *agent)
         return;
     freezer->look_at = agent->now + LOOK_US;
     if (!cellar_memory_is_short(&agent->memory) ||
-        cellar_copies_thin(&agent->copies, 1))
+        cellar_copies_thin(&agent->copies, 1) || !is_worth_giving_up(agent))
         return;
     freezer->given_up |= cellar_copies_thin(&agent->copies, 0);
     count_copies(agent);
@@ -416,21 +442,6 @@ void cellar_agent_drop(struct cellar_agent *agent, struct cellar_bytes tag)
     count_copies(agent);
     refuse(agent, CELLAR_MSG_DROP,
            copy ? NULL : "there is no checkpoint of this name");
-}
-
-/* What all processes have, without what the worker and this agent have. */
-static uint64_t held(const struct cellar_agent *agent)
-{
-    static const char *const self[] = {"/proc/self/status"};
-    char text[CELLAR_FIGURES_MAX];
-    int fd = cellar_figures_open(self, 1);
-    cellar_figures_read(fd, text);
-    if (fd >= 0)
-        close(fd);
-    uint64_t all = cellar_memory_private(&agent->memory);
-    uint64_t ours = cellar_figure(text, "\nRssAnon:") * 1024 +
-                    cellar_usage_private(&agent->usage);
-    return all > ours ? all - ours : 0;
 }
 
 static const struct cellar_copy *after_order(const struct cellar_copies *copies,
