@@ -45,7 +45,7 @@ static struct {
     PyObject *names[BREAKERS];
     PyObject *ping; /* the code of an addition */
     char why[CELLAR_WHY_MAX];
-    size_t fit_tasks; /* so many threads were found to be of known libraries */
+    size_t fit_tasks;  /* so many threads were found to be of known libraries */
     size_t left_tasks; /* so many of unknown ones, that did not go */
 } freezer;
 
