@@ -146,14 +146,17 @@ void cellar_agent_hear_copy(struct cellar_agent *agent,
 }
 
 /* The last chance of copies that were asked for: whoever has said nothing is
- * killed with the rest. */
+ * killed with the rest. All of them together are waited for. */
 static void settle_asked(struct cellar_agent *agent)
 {
+    int patience = SETTLE_MS;
     struct cellar_copy *copy = cellar_copies_asked(&agent->copies);
     while (copy) {
         struct pollfd look = {.fd = copy->control, .events = POLLIN};
-        if (poll(&look, 1, SETTLE_MS) > 0)
+        if (poll(&look, 1, patience) > 0)
             cellar_agent_hear_copy(agent, copy);
+        else
+            patience = 0;
         if (copy->phase == CELLAR_COPY_ASKED)
             cellar_copy_drop(copy);
         copy = cellar_copies_asked(&agent->copies);
@@ -264,6 +267,14 @@ void cellar_agent_wake_failed(struct cellar_agent *agent)
     cellar_agent_replace_worker(agent);
 }
 
+/* Later states are of no use to what comes now. */
+static void settle_restored(struct cellar_agent *agent)
+{
+    cellar_copies_thin(&agent->copies, 0);
+    count_copies(agent);
+    settle(agent, NULL);
+}
+
 /* Now it counts. A copy is of use once: the worker that it has become is copied
  * again before anything else, in its name. */
 void cellar_agent_on_awake(struct cellar_agent *agent, uint64_t ping)
@@ -278,7 +289,7 @@ void cellar_agent_on_awake(struct cellar_agent *agent, uint64_t ping)
     freezer->due = true;
     memcpy(freezer->tag, freezer->woken_tag, sizeof(freezer->tag));
     if (freezer->request == CELLAR_MSG_RESTORE)
-        settle(agent, NULL);
+        settle_restored(agent);
     else
         agent->went =
             agent->stands > 0 ? CELLAR_STATE_RESTORED : CELLAR_STATE_FRESH;
@@ -394,6 +405,7 @@ void cellar_agent_checkpoint(struct cellar_agent *agent,
     struct cellar_freezer *freezer = &agent->freezer;
     char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
     const char *why = is_tag(tag, text) ? hindrance(agent) : "no name";
+    settle_asked(agent);
     if (!why && !cellar_copies_find(&agent->copies, text) &&
         cellar_copies_named(&agent->copies) >= CELLAR_CHECKPOINTS_MAX)
         why = "the session has 16 checkpoints, and keeps no more";
@@ -409,7 +421,7 @@ void cellar_agent_checkpoint(struct cellar_agent *agent,
     cellar_agent_freeze(agent);
 }
 
-/* Later states are of no use to what comes now. */
+/* Should it not wake, the newest automatic one is what the session had. */
 void cellar_agent_restore(struct cellar_agent *agent, struct cellar_bytes tag)
 {
     struct cellar_freezer *freezer = &agent->freezer;
@@ -427,7 +439,6 @@ void cellar_agent_restore(struct cellar_agent *agent, struct cellar_bytes tag)
     freezer->asked = agent->now;
     freezer->due = false;
     copy->order = ++agent->copies.order;
-    cellar_copies_thin(&agent->copies, 0);
     cellar_agent_replace_worker(agent);
 }
 
@@ -461,6 +472,7 @@ void cellar_agent_list(struct cellar_agent *agent)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_COPIES};
     struct cellar_msg_copies *copies = &msg.u.copies;
+    settle_asked(agent);
     const struct cellar_copy *copy = after_order(&agent->copies, 0);
     for (; copy && copies->count < CELLAR_COPIES_MAX;
          copy = after_order(&agent->copies, copy->order))
