@@ -300,8 +300,7 @@ void cellar_agent_on_awake(struct cellar_agent *agent, uint64_t ping)
 /* -------------------------------------------------------- what time brings -
  */
 
-/* What all processes have, without what the worker and this agent have. */
-static uint64_t held(const struct cellar_agent *agent)
+static uint64_t own_private(void)
 {
     static const char *const self[] = {"/proc/self/status"};
     char text[CELLAR_FIGURES_MAX];
@@ -309,10 +308,19 @@ static uint64_t held(const struct cellar_agent *agent)
     cellar_figures_read(fd, text);
     if (fd >= 0)
         close(fd);
+    return cellar_figure(text, "\nRssAnon:") * 1024;
+}
+
+/* What all processes have, without what the worker and this agent have. The
+ * worker is looked at twice: it may grow meanwhile, or be dying, and what it
+ * gives back is nobody's. */
+static uint64_t held(const struct cellar_agent *agent)
+{
+    uint64_t before = cellar_usage_private(&agent->usage);
     uint64_t all = cellar_memory_private(&agent->memory);
-    uint64_t ours = cellar_figure(text, "\nRssAnon:") * 1024 +
-                    cellar_usage_private(&agent->usage);
-    return all > ours ? all - ours : 0;
+    uint64_t after = cellar_usage_private(&agent->usage);
+    uint64_t ours = (before > after ? before : after) + own_private();
+    return before > 0 && after > 0 && all > ours ? all - ours : 0;
 }
 
 /* Whether giving up a copy helps a cell that needs memory. What other processes

@@ -26,8 +26,8 @@ Kept = collections.namedtuple("Kept", "tag after")
 Fatal = collections.namedtuple("Fatal", "code status ending timeout interrupt",
                                defaults=(None, 0, False))
 
-DEAF = ("import signal\nprint('deaf', flush=True)\n"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+DEAF = ("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('deaf', flush=True)\n"
         "while True: pass")
 
 FATAL = {

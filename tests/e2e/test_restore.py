@@ -239,5 +239,83 @@ class Unfit(RestoreTest):
         self.assertValue(agent, "x", "3")
 
 
+class Sleepers(RestoreTest):
+    """Copies that never were, or don't wake: an older one takes the place, or
+    a fresh worker, and it is told."""
+
+    # The session's own loop is made anew in a copy that wakes: a cell comes to
+    # do something just then.
+    HOOK = ("import asyncio, os, time\nawait asyncio.sleep(0)\n"
+            "asyncio.get_running_loop()._make_self_pipe = lambda: ")
+    # What the C library does in a forked child: before that is a copy.
+    AT_FORK = ("import ctypes\nlibc = ctypes.CDLL(None)\n"
+               "_ = libc.__register_atfork(None, None, ctypes.cast(\n"
+               "    libc.%s, ctypes.c_void_p), None)")
+
+    def test_the_next_older_one_wakes(self):
+        for hook in ("os._exit(3)", "os.abort()", "os.kill(os.getpid(), 9)",
+                     "os.execv('/bin/true', ['true'])",
+                     "os.closerange(3, 256)", "time.sleep(99)"):
+            with self.subTest(hook=hook):
+                agent = self.live()
+                good = self.ok(agent, "x = 1").cell
+                self.ok(agent, self.HOOK + hook)
+                self.assertRestored(agent, FATAL["abort"], good,
+                                    before="x = 2\n")
+                self.assertValue(agent, "x", "1")
+                self.assertRestored(agent, FATAL["exit"], agent.cells)
+
+    def test_memory_that_a_copy_does_not_have(self):
+        """A page of the interpreter's, marked as none for children."""
+        agent = self.live()
+        good = self.ok(agent, "x = 1").cell
+        self.ok(agent, "import ctypes\n"
+                       "page = id(None) & ~4095\n"
+                       "assert ctypes.CDLL(None).madvise(\n"
+                       "    ctypes.c_void_p(page), 4096, 10) == 0")
+        self.assertRestored(agent, FATAL["exit"], good)
+        self.assertValue(agent, "x", "1")
+
+    def test_fresh_when_none_wakes(self):
+        agent = self.live()
+        self.ok(agent, self.HOOK + "os._exit(3)")
+        self.ok(agent, "x = 1")
+        self.ok(agent, "x = 2")
+        self.assertLost(agent, FATAL["abort"], FRESH)
+        self.assertValue(agent, "'x' in globals()", "False")
+        self.assertRestored(agent, FATAL["abort"], agent.cells)
+
+    def test_a_named_one_that_does_not_wake_costs_itself(self):
+        agent = self.live()
+        self.ok(agent, self.HOOK + "os._exit(3)\nx = 1")
+        self.must(agent, "checkpoint", "bad")
+        self.ok(agent, "del asyncio.get_event_loop()._make_self_pipe\nx = 2")
+        self.assertRefused(agent, "restore", "bad", "did not wake")
+        done = self.ok(agent, "x", RESTORED)
+        self.assertEqual((2, {b"text/plain": b"2"}),
+                         (done.restored_from, done.result))
+        self.assertRefused(agent, "restore", "bad", "no checkpoint")
+
+    def test_copies_that_die_in_the_making(self):
+        agent = self.live()
+        good = self.ok(agent, "x = 1").cell
+        self.ok(agent, self.AT_FORK % "_exit")
+        self.assertEqual((False, "the worker did not make a copy of itself"),
+                         self.reply(agent)[1::2])
+        self.assertRefused(agent, "checkpoint", "a", "did not make a copy")
+        self.assertRestored(agent, FATAL["exit"], good)
+        self.assertValue(agent, "x", "1")
+
+    def test_copies_that_hang_in_the_making(self):
+        agent = self.live()
+        good = self.ok(agent, "x = 1").cell
+        self.ok(agent, self.AT_FORK % "pause")
+        for i in range(3):
+            self.ok(agent, "x = %d" % i)
+        self.assertRestored(agent, FATAL["exit"], good)
+        self.assertValue(agent, "x", "1")
+        self.must(agent, "checkpoint", "a")
+
+
 if __name__ == "__main__":
     unittest.main()
