@@ -24,6 +24,10 @@
  * fast as the kernel gives takes 10 MiB in 5 ms. */
 #define LOOK_US 5000u
 
+/* The last automatic copy is all that a session has: it is not given up for
+ * less than this part of the memory. */
+#define HELD_SHARE 32
+
 /* Automatic copies: the last, and the one before should that not wake. */
 #define AUTOMATIC_MAX 2
 
@@ -161,14 +165,17 @@ void cellar_lane_hear_copy(struct cellar_lane *lane, struct cellar_copy *copy)
 }
 
 /* The last chance of copies that were asked for: whoever has said nothing is
- * killed with the rest. */
+ * killed with the rest. All of them together are waited for. */
 void cellar_lane_settle_copies(struct cellar_lane *lane)
 {
+    int patience = SETTLE_MS;
     struct cellar_copy *copy = cellar_copies_asked(&lane->copies);
     while (copy) {
         struct pollfd look = {.fd = copy->control, .events = POLLIN};
-        if (poll(&look, 1, SETTLE_MS) > 0)
+        if (poll(&look, 1, patience) > 0)
             cellar_lane_hear_copy(lane, copy);
+        else
+            patience = 0;
         if (copy->phase == CELLAR_COPY_ASKED)
             cellar_copy_drop(copy);
         copy = cellar_copies_asked(&lane->copies);
@@ -286,6 +293,14 @@ void cellar_lane_wake_failed(struct cellar_lane *lane)
     cellar_lane_replace_worker(lane);
 }
 
+/* Later states are of no use to what comes now. */
+static void settle_restored(struct cellar_lane *lane)
+{
+    cellar_copies_thin(&lane->copies, 0);
+    count_copies(lane);
+    cellar_lane_settle(lane, NULL);
+}
+
 /* A copy is of use once: the worker that it has become is copied again before
  * anything else, in its name. */
 static void copy_again(struct cellar_lane *lane)
@@ -310,7 +325,7 @@ void cellar_lane_on_awake(struct cellar_lane *lane, uint64_t ping)
     lane->stands = freezer->woken;
     copy_again(lane);
     if (freezer->request == CELLAR_MSG_RESTORE)
-        cellar_lane_settle(lane, NULL);
+        settle_restored(lane);
     else if (!branch)
         lane->went =
             lane->stands > 0 ? CELLAR_STATE_RESTORED : CELLAR_STATE_FRESH;
@@ -322,6 +337,52 @@ void cellar_lane_on_awake(struct cellar_lane *lane, uint64_t ping)
 
 /* -------------------------------------------------------- what time brings -
  */
+
+static uint64_t own_private(void)
+{
+    static const char *const self[] = {"/proc/self/status"};
+    char text[CELLAR_FIGURES_MAX];
+    int fd = cellar_figures_open(self, 1);
+    cellar_figures_read(fd, text);
+    if (fd >= 0)
+        close(fd);
+    return cellar_figure(text, "\nRssAnon:") * 1024;
+}
+
+/* Of all lanes' workers. False: one of them can't be looked at, or is dying. */
+static bool workers_private(const struct cellar_agent *agent, uint64_t *sum)
+{
+    bool all = true;
+    *sum = 0;
+    for (const struct cellar_lane *lane = agent->lanes; lane;
+         lane = lane->next) {
+        uint64_t bytes = cellar_usage_private(&lane->usage);
+        all &= bytes > 0;
+        *sum += bytes;
+    }
+    return all;
+}
+
+/* What all processes have, without what the workers and this agent have. The
+ * workers are looked at twice: they may grow meanwhile, or be dying, and what
+ * they give back is nobody's. */
+static uint64_t held(const struct cellar_agent *agent)
+{
+    uint64_t before = 0;
+    uint64_t after = 0;
+    bool alive = workers_private(agent, &before);
+    uint64_t all = cellar_memory_private(&agent->memory);
+    alive &= workers_private(agent, &after);
+    uint64_t ours = (before > after ? before : after) + own_private();
+    return alive && all > ours ? all - ours : 0;
+}
+
+/* Whether giving up a copy helps a cell that needs memory. What other processes
+ * have is counted too: it can't be told apart. */
+static bool is_worth_giving_up(const struct cellar_agent *agent)
+{
+    return held(agent) > agent->memory.limit / HELD_SHARE;
+}
 
 static bool thin_all(struct cellar_agent *agent, size_t keep)
 {
@@ -358,7 +419,8 @@ static void look_at_memory(struct cellar_lane *lane)
     if (agent->now < freezer->look_at)
         return;
     freezer->look_at = agent->now + LOOK_US;
-    if (cellar_memory_is_short(&agent->memory) && !thin_all(agent, 1))
+    if (cellar_memory_is_short(&agent->memory) && !thin_all(agent, 1) &&
+        is_worth_giving_up(agent))
         (void)thin_all(agent, 0);
 }
 
@@ -429,6 +491,7 @@ void cellar_lane_checkpoint(struct cellar_lane *lane, struct cellar_bytes tag)
     char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
     const char *why =
         is_tag(tag, text) ? hindrance_to_checkpoints(lane) : "no name";
+    cellar_lane_settle_copies(lane);
     if (!why && !cellar_copies_find(&lane->copies, text) &&
         cellar_copies_named(&lane->copies) >= CELLAR_CHECKPOINTS_MAX)
         why = "the session has 16 checkpoints, and keeps no more";
@@ -444,7 +507,7 @@ void cellar_lane_checkpoint(struct cellar_lane *lane, struct cellar_bytes tag)
     cellar_lane_freeze(lane);
 }
 
-/* Later states are of no use to what comes now. */
+/* Should it not wake, the newest automatic one is what the session had. */
 void cellar_lane_restore(struct cellar_lane *lane, struct cellar_bytes tag)
 {
     struct cellar_freezer *freezer = &lane->freezer;
@@ -463,7 +526,6 @@ void cellar_lane_restore(struct cellar_lane *lane, struct cellar_bytes tag)
     freezer->asked = lane->agent->now;
     freezer->due = false;
     copy->order = ++lane->copies.order;
-    cellar_copies_thin(&lane->copies, 0);
     cellar_lane_replace_worker(lane);
 }
 
@@ -478,21 +540,6 @@ void cellar_lane_drop(struct cellar_lane *lane, struct cellar_bytes tag)
     count_copies(lane);
     cellar_lane_refuse(lane, CELLAR_MSG_DROP,
                        copy ? NULL : "there is no checkpoint of this name");
-}
-
-/* What all processes have, without what the worker and this agent have. */
-static uint64_t held(const struct cellar_lane *lane)
-{
-    static const char *const self[] = {"/proc/self/status"};
-    char text[CELLAR_FIGURES_MAX];
-    int fd = cellar_figures_open(self, 1);
-    cellar_figures_read(fd, text);
-    if (fd >= 0)
-        close(fd);
-    uint64_t all = cellar_memory_private(&lane->agent->memory);
-    uint64_t ours = cellar_figure(text, "\nRssAnon:") * 1024 +
-                    cellar_usage_private(&lane->usage);
-    return all > ours ? all - ours : 0;
 }
 
 static const struct cellar_copy *after_order(const struct cellar_copies *copies,
@@ -512,6 +559,7 @@ void cellar_lane_list(struct cellar_lane *lane)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_COPIES};
     struct cellar_msg_copies *copies = &msg.u.copies;
+    cellar_lane_settle_copies(lane);
     const struct cellar_copy *copy = after_order(&lane->copies, 0);
     for (; copy && copies->count < CELLAR_COPIES_MAX;
          copy = after_order(&lane->copies, copy->order))
@@ -519,6 +567,6 @@ void cellar_lane_list(struct cellar_lane *lane)
             .tag = bytes_of(copy->tag),
             .after = copy->after,
             .age_ms = (lane->agent->now - copy->taken) / 1000};
-    copies->held_bytes = copies->count > 0 ? held(lane) : 0;
+    copies->held_bytes = copies->count > 0 ? held(lane->agent) : 0;
     cellar_lane_post(lane, &msg);
 }

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -28,6 +29,8 @@
 #define AGENT    1  /* its pid */
 #define EVERYONE -1 /* all processes of the user */
 #define ASK      0  /* no errno */
+
+#define SET_OWNER 15 /* F_SETOWN_EX */
 
 #define WHO_USER_PRIORITY 2 /* PRIO_USER */
 #define WHO_USER_IO       3 /* IOPRIO_WHO_USER */
@@ -84,7 +87,12 @@
     X(tkill,             NOT(0, AGENT), ASK, "the same")                       \
     X(tgkill,            NOT(0, AGENT), ASK, "the same")                       \
     X(rt_sigqueueinfo,   NOT(0, AGENT), ASK, "the same")                       \
-    X(rt_tgsigqueueinfo, NOT(0, AGENT), ASK, "the same")
+    X(rt_tgsigqueueinfo, NOT(0, AGENT), ASK, "the same")                       \
+    X(fcntl,             IS(1, F_SETOWN), EPERM,                               \
+      "has the kernel send them, any signal, when a file becomes ready")       \
+    X(fcntl,             IS(1, SET_OWNER), EPERM, "the same")                  \
+    X(ioctl,             IS(1, FIOSETOWN), EPERM, "the same, of sockets")      \
+    X(ioctl,             IS(1, SIOCSPGRP), EPERM, "the same")
 
 /* Other processes' insides. The agent's are closed to all of them; this is the
  * second lock, and closes the kernel's code behind it too. */

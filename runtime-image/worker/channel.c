@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "proto/limits.h"
+#include "runtime-image/worker/pipes.h"
 
 enum {
     NUMBER_BYTES = 8, /* of a cell, of a ticket */
@@ -366,6 +367,7 @@ enum cellar_wake_reason cellar_channel_freeze(int socket, uint64_t *ping)
     channel.used = 0;
     let_go_of_pipe(STDOUT_FILENO, &channel.pipes[0]);
     let_go_of_pipe(STDERR_FILENO, &channel.pipes[1]);
+    cellar_pipes_part();
     send_small(socket, CELLAR_RECORD_FROZEN, NULL, 0);
     uint8_t kind = read_record(CELLAR_RECORD_WAKE_BYTES, &len);
     if (kind != CELLAR_RECORD_WAKE || len != CELLAR_RECORD_WAKE_BYTES)

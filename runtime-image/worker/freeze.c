@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proto/limits.h"
@@ -33,6 +34,10 @@ static const struct {
     {"ray._raylet", "Ray does not survive a fork"},
 };
 
+/* 20 ms in all, and what sleeping adds. */
+#define LEAVE_PAUSES_MAX 400
+#define LEAVE_PAUSE_NS   50000
+
 #define BREAKERS (sizeof(breakers) / sizeof(breakers[0]))
 
 static struct {
@@ -40,7 +45,8 @@ static struct {
     PyObject *names[BREAKERS];
     PyObject *ping; /* the code of an addition */
     char why[CELLAR_WHY_MAX];
-    size_t fit_tasks; /* so many threads were found to be of known libraries */
+    size_t fit_tasks;  /* so many threads were found to be of known libraries */
+    size_t left_tasks; /* so many of unknown ones, that did not go */
 } freezer;
 
 bool cellar_freeze_init(void)
@@ -95,6 +101,21 @@ static void done_file(FILE **file)
         fclose(*file);
 }
 
+/* A thread that Python has joined may still be on its way out of the kernel:
+ * microseconds, but on a machine that is loaded. Those that stay are waited for
+ * once. Their number. */
+static size_t wait_for_those_who_leave(size_t all)
+{
+    const struct timespec pause = {.tv_nsec = LEAVE_PAUSE_NS};
+    for (int i = 0; i < LEAVE_PAUSES_MAX; i++) {
+        if (all == 1 || all == freezer.fit_tasks || all == freezer.left_tasks)
+            break;
+        nanosleep(&pause, NULL);
+        all = tasks();
+    }
+    return all;
+}
+
 /* OpenBLAS stops its threads when the process forks, and starts them again;
  * GNU's and LLVM's OpenMP hang in the child. */
 static bool are_of_openblas(void)
@@ -127,13 +148,18 @@ const char *cellar_freeze_hindrance(void)
     if (breaker)
         return breaker;
     size_t all = tasks();
-    if (all == 1)
-        return NULL;
-    size_t python = python_threads();
+    size_t python = all > 1 ? python_threads() : 0;
     if (python > 0)
         return say_missing(python, "of its threads");
-    if (all != freezer.fit_tasks && !are_of_openblas())
-        return say_missing(all - 1, "threads of a library");
+    all = wait_for_those_who_leave(all);
+    if (all == 1)
+        freezer.left_tasks = 0;
+    if (all == 1 || all == freezer.fit_tasks)
+        return NULL;
+    if (!are_of_openblas()) {
+        freezer.left_tasks = all;
+        return say_missing(all - 1, "of a library's threads");
+    }
     freezer.fit_tasks = all;
     return NULL;
 }

@@ -89,12 +89,16 @@ class Agent:
 
     def wait(self, *kinds, output=None):
         """The words of the next line of one of these kinds."""
+        return self.either(*kinds, output=output)[1]
+
+    def either(self, *kinds, output=None):
+        """The next line of one of these kinds: which, and its words."""
         end = time.monotonic() + DEADLINE
         while True:
             kind, *words = self.lines.get(
                 timeout=max(0.1, end - time.monotonic())).split(" ")
             if kind in kinds:
-                return words
+                return kind, words
             if kind == "output" and output is not None:
                 output.append((int(words[1]), unhex(words[2])))
             if kind == "eof":

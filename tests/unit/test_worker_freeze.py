@@ -150,6 +150,41 @@ class Freeze(WorkerTest):
         self.assertFalse({name for name in own & its
                           if name.startswith("socket")})
 
+    def test_a_copy_does_not_come_between_a_program_and_its_children(self):
+        self.run_cell(
+            "import subprocess\nfrom subprocess import PIPE, Popen\n"
+            "reader = Popen(['cat'], stdin=PIPE, stdout=PIPE)\n"
+            "writer = Popen(['yes'], stdout=PIPE)")
+        copy = self.frozen()
+        self.assertEqual("(b'x', None)",
+                         self.result("reader.communicate(b'x', 20)"))
+        self.assertEqual("-13",
+                         self.result("writer.stdout.close(); writer.wait(20)"))
+        copy.wake()
+        self.assertEqual("(b'', 'BrokenPipeError')", copy.run(
+            "import os\n"
+            "def send():\n"
+            "    try: os.write(reader.stdin.fileno(), b'x')\n"
+            "    except OSError as e: return type(e).__name__\n"
+            "os.read(reader.stdout.fileno(), 9), send()").result)
+
+    def test_a_pipe_of_the_programs_own_is_as_it_was(self):
+        self.run_cell("import os\nr, w = os.pipe()\nextra = os.dup(w)\n"
+                      "os.set_blocking(r, False)\n"
+                      "os.set_inheritable(w, True)\n"
+                      "_ = os.write(w, b'then')")
+        copy = self.frozen()
+        self.assertEqual("b'then'", self.result("os.read(r, 9)"))
+        self.run_cell("_ = os.write(w, b'later')")
+        copy.wake()
+        self.assertEqual("(b'then', False, True, False, True)", copy.run(
+            "(os.read(r, 9), os.get_blocking(r), os.get_blocking(w),\n"
+            " os.get_inheritable(r), os.get_inheritable(w))").result)
+        self.assertEqual("b'onward'", copy.run(
+            "_ = os.write(w, b'on'), os.write(extra, b'ward')\n"
+            "os.read(r, 9)").result)
+        self.assertEqual("b'later'", self.result("os.read(r, 9)"))
+
     def test_a_copy_that_is_let_go_of_ends(self):
         copy = self.frozen()
         copy.socket.shutdown(socket.SHUT_RDWR)
@@ -172,6 +207,24 @@ class Freeze(WorkerTest):
         self.run_cell("stop.set()\nfor t in threads: t.join()")
         self.assertIsNone(self.run_cell("x").unfit)
         self.frozen().wake()
+
+    def test_threads_that_were_joined_are_gone(self):
+        self.run_cell("import threading")
+        for _ in range(100):
+            self.assertIsNone(self.run_cell(
+                "t = threading.Thread(target=id, args=(1,))\n"
+                "t.start(); t.join()").unfit)
+
+    def test_threads_of_a_library_are_told_again_and_again(self):
+        """Python knows of these as little as of a library's."""
+        self.run_cell(
+            "import ctypes\nlibc = ctypes.CDLL(None)\n"
+            "thread = ctypes.c_ulong()\n"
+            "libc.pthread_create(ctypes.byref(thread), None, libc.sleep, 600)")
+        unfit = "1 of a library's threads would be missing"
+        for _ in range(3):
+            self.assertEqual(unfit, self.run_cell("x = 1").unfit)
+        self.assertEqual(self.copy().first, ("U", unfit.encode()))
 
     def test_known_breakers_are_told_and_not_copied(self):
         self.run_cell("import sys, types\n"
