@@ -281,6 +281,28 @@ static void all_are_killed_that_fork_too(void **state)
 
 /* ------------------------------------------------------------- but some -- */
 
+struct list {
+    pid_t *pids;
+    size_t count;
+};
+
+static void strike_out(void *user, const struct cellar_death *death)
+{
+    const struct list *list = user;
+    for (size_t i = 0; i < list->count; i++)
+        if (list->pids[i] == death->pid)
+            list->pids[i] = 0;
+}
+
+/* As the agent does that has one lane: `spared` are its copies. */
+static bool kill_others(pid_t *spared, size_t count)
+{
+    struct list list = {spared, count};
+    const struct cellar_kin kin = {
+        .frozen = spared, .count = count, .reaped = strike_out, .user = &list};
+    return cellar_processes_kill_strangers(&kin);
+}
+
 static void spare_two(void)
 {
     pid_t idle = start(wait_for_ever);
@@ -289,7 +311,7 @@ static void spare_two(void)
     pid_t others[] = {start(wait_for_ever), start(count_up),
                       start(end_at_once)};
     wait_for_echoes(1);
-    MUST(cellar_processes_kill_others(spared, 2));
+    MUST(kill_others(spared, 2));
     MUST(spared[0] == busy && spared[1] == idle);
     MUST(state_of(busy) == 'T' && state_of(idle) == 'T');
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
@@ -315,7 +337,7 @@ static void spare_one_of_a_bomb(void)
     (void)start(fork_on);
     (void)start(fork_wildly);
     wait_for_forks(300);
-    MUST(cellar_processes_kill_others(spared, 1));
+    MUST(kill_others(spared, 1));
     unsigned before = atomic_load(&shared->forks);
     MUST(spared[0] == one && state_of(one) == 'T');
     MUST(count_processes() == 2);
@@ -338,7 +360,7 @@ static void spare_the_dead(void)
         wait_for_death(spared[0]);
         if (others)
             (void)start(wait_for_ever);
-        MUST(cellar_processes_kill_others(spared, 2));
+        MUST(kill_others(spared, 2));
         MUST(spared[0] == 0 && spared[1] == alive);
         MUST(state_of(alive) == 'T');
         MUST(kill(alive, SIGKILL) == 0);
@@ -353,6 +375,46 @@ static void a_spared_one_that_is_dead_is_told(void **state)
     as_process_one(spare_the_dead);
 }
 
+static void have_a_child(void)
+{
+    (void)start(count_up);
+    wait_for_ever();
+}
+
+/* A lane whose worker is waiting, with a child that works; and all of
+ * another's.
+ */
+static void spare_the_living(void)
+{
+    pid_t living[] = {start(have_a_child)};
+    pid_t frozen[] = {start(wait_for_ever)};
+    struct list list = {frozen, 1};
+    const struct cellar_kin kin = {.frozen = frozen,
+                                   .count = 1,
+                                   .living = living,
+                                   .living_count = 1,
+                                   .beside = true,
+                                   .reaped = strike_out,
+                                   .user = &list};
+    MUST(kill(frozen[0], SIGSTOP) == 0);
+    wait_for_echoes(1);
+    (void)start(fork_on);
+    (void)start(fork_wildly);
+    (void)start(have_a_child);
+    wait_for_forks(300);
+    MUST(cellar_processes_kill_strangers(&kin));
+    MUST(count_processes() == 4);
+    MUST(state_of(living[0]) != 'T' && state_of(frozen[0]) == 'T');
+    unsigned before = atomic_load(&shared->echoes);
+    wait_for_echoes(before + 1);
+}
+
+static void what_lives_beside_goes_on_with_its_children(void **state)
+{
+    (void)state;
+    as_process_one(spare_the_living);
+}
+
 static void spare_without_proc(void)
 {
     pid_t spared[] = {start(wait_for_ever)};
@@ -360,7 +422,7 @@ static void spare_without_proc(void)
     MUST(umount2("/proc", MNT_DETACH) == 0);
     /* what was there before may show the processes of another namespace */
     MUST(mount("none", "/proc", "tmpfs", 0, NULL) == 0);
-    MUST(!cellar_processes_kill_others(spared, 1));
+    MUST(!kill_others(spared, 1));
     MUST(cellar_processes_kill_all());
     MUST(all_are_reaped());
 }
@@ -381,6 +443,7 @@ int main(void)
         TEST(the_spared_are_stopped_and_the_others_gone),
         TEST(others_that_fork_on_are_killed),
         TEST(a_spared_one_that_is_dead_is_told),
+        TEST(what_lives_beside_goes_on_with_its_children),
         TEST(without_proc_nobody_is_spared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
