@@ -104,7 +104,7 @@ static void the_page_has_every_message_and_limit(void **state)
         NAMED(CELLAR_SIGNAL_MAX),      NAMED(CELLAR_RING_BYTES),
         NAMED(CELLAR_HUNT_MAX),        NAMED(CELLAR_CHECKPOINT_TAG_MAX),
         NAMED(CELLAR_CHECKPOINTS_MAX), NAMED(CELLAR_COPIES_MAX),
-        NAMED(CELLAR_WHY_MAX),
+        NAMED(CELLAR_BRANCHES_MAX),    NAMED(CELLAR_WHY_MAX),
     };
     for (size_t i = 0; i < sizeof(headings) / sizeof(headings[0]); i++)
         if (!wire_page_has(headings[i]))
@@ -116,8 +116,8 @@ static void the_page_has_every_message_and_limit(void **state)
         if (!wire_page_has(row))
             fail_msg("docs/PROTOCOL.md lacks %s", row);
     }
-    /* The messages; and 7 that test_sign, test_link and this file read. */
-    assert_int_equal(wire_page_blocks(), wire_example_count + 7);
+    /* The messages; and 8 that test_sign, test_link and this file read. */
+    assert_int_equal(wire_page_blocks(), wire_example_count + 8);
 }
 
 static void the_page_has_the_numbers_of_all_words(void **state)
@@ -251,6 +251,7 @@ static void bounds_numbers(void **state)
     struct cellar_message fault = wire_example("fault");
     struct cellar_message done = wire_example("done-error");
     struct cellar_message reply = wire_example("reply");
+    struct cellar_message fork = wire_example("fork");
     struct {
         struct cellar_message *msg;
         uint64_t *field;
@@ -268,7 +269,9 @@ static void bounds_numbers(void **state)
         {&fault, &fault.u.fault.code, 1, CELLAR_FAULT_INTERNAL},
         {&hello, &hello.u.hello.policy, 0, CELLAR_CHECKPOINT_AUTO},
         {&done, &done.u.done.checkpoint, 2, CELLAR_TAKEN_NO},
-        {&reply, &reply.u.reply.request, 0, CELLAR_MSG_LIST},
+        {&reply, &reply.u.reply.request, 0, CELLAR_MSG_FORK},
+        {&reply, &reply.u.reply.lane, 0, UINT32_MAX},
+        {&fork, &fork.u.fork.count, 1, CELLAR_BRANCHES_MAX},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint64_t before = *cases[i].field;
@@ -350,7 +353,7 @@ static void cells_and_marks_follow_the_type(void **state)
     static const char *const of_none[] = {
         "hello",   "reset", "ping",  "stop",    "checkpoint",
         "restore", "drop",  "list",  "welcome", "ready",
-        "fault",   "pong",  "reply", "copies"};
+        "fault",   "pong",  "reply", "copies",  "fork"};
     static const char *const delivered[] = {
         "ready", "output", "display", "done", "fault", "reply", "copies"};
     for (size_t i = 0; i < sizeof(of_a_cell) / sizeof(of_a_cell[0]); i++) {

@@ -87,15 +87,15 @@ static void a_reply_says_why_not_and_only_then(void **state)
     assert_int_equal(wire_pack(&m), CELLAR_E_LIMIT);
     m.u.reply.text.len = 0;
     assert_int_equal(wire_pack(&m), CELLAR_E_PROTO);
-    /* [24, 0, 1, 7, ok, text, 0, 0] */
+    /* [24, 0, 1, 7, ok, text, 0, 0, 0] */
     assert_int_equal(
-        wire_unpack(BYTES("\x98\x18\x00\x01\x07\xc3\xc4\x00\x00\x00")),
+        wire_unpack(BYTES("\x99\x18\x00\x01\x07\xc3\xc4\x00\x00\x00\x00")),
         CELLAR_OK);
     assert_int_equal(
-        wire_unpack(BYTES("\x98\x18\x00\x01\x07\xc2\xc4\x00\x00\x00")),
+        wire_unpack(BYTES("\x99\x18\x00\x01\x07\xc2\xc4\x00\x00\x00\x00")),
         CELLAR_E_PROTO);
     assert_int_equal(
-        wire_unpack(BYTES("\x98\x18\x00\x01\x07\xc3\xc4\x01x\x00\x00")),
+        wire_unpack(BYTES("\x99\x18\x00\x01\x07\xc3\xc4\x01x\x00\x00\x00")),
         CELLAR_E_PROTO);
 }
 
@@ -105,7 +105,7 @@ static void a_reply_names_a_request(void **state)
     struct cellar_message m = wire_example("reply-refused");
     m.u.reply.request = 0;
     wire_fits(&m);
-    m.u.reply.request = CELLAR_MSG_LIST;
+    m.u.reply.request = CELLAR_MSG_FORK;
     wire_fits(&m);
     m.u.reply.request++;
     assert_int_equal(wire_pack(&m), CELLAR_E_LIMIT);

@@ -30,6 +30,19 @@ static void epoch_keys_are_those_of_the_page(void **state)
     assert_memory_equal(key, page + sizeof(key), sizeof(key));
 }
 
+static void a_branchs_key_is_that_of_the_page(void **state)
+{
+    (void)state;
+    uint8_t page[CELLAR_KEY_BYTES];
+    uint8_t key[CELLAR_KEY_BYTES];
+    assert_int_equal(wire_page_block("lane-key", page, sizeof(page)),
+                     sizeof(page));
+    cellar_sign_lane_key(key, wire_key, 1);
+    assert_memory_equal(key, page, sizeof(key));
+    cellar_sign_lane_key(key, wire_key, 1 << 24);
+    assert_memory_not_equal(key, page, sizeof(key));
+}
+
 static void a_tag_holds_for_its_payload_key_and_number_only(void **state)
 {
     (void)state;
@@ -122,6 +135,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(epoch_keys_are_those_of_the_page),
+        cmocka_unit_test(a_branchs_key_is_that_of_the_page),
         cmocka_unit_test(a_tag_holds_for_its_payload_key_and_number_only),
         cmocka_unit_test(numbers_differ_in_every_byte),
         cmocka_unit_test(what_is_derived_depends_on_all_it_is_derived_from),

@@ -60,6 +60,7 @@ static const struct {
      {.type = CELLAR_MSG_RESTORE, .mark = 13, .u.tag = {TEXT("loaded")}}},
     {"drop", {.type = CELLAR_MSG_DROP, .mark = 15, .u.tag = {TEXT("loaded")}}},
     {"list", {.type = CELLAR_MSG_LIST, .mark = 16}},
+    {"fork", {.type = CELLAR_MSG_FORK, .mark = 17, .u.fork = {.count = 2}}},
     {"welcome",
      {.type = CELLAR_MSG_WELCOME,
       .u.welcome = {.version = 2,
@@ -131,6 +132,14 @@ static const struct {
                   .ok = true,
                   .after = 7,
                   .took_us = 2500}}},
+    {"reply-fork",
+     {.type = CELLAR_MSG_REPLY,
+      .mark = 18,
+      .u.reply = {.request = CELLAR_MSG_FORK,
+                  .ok = true,
+                  .after = 7,
+                  .took_us = 4750,
+                  .lane = 3}}},
     {"reply-refused",
      {.type = CELLAR_MSG_REPLY,
       .mark = 14,
@@ -150,7 +159,7 @@ const char *const wire_examples[] = {
     "stop",       "checkpoint", "restore",   "drop",    "list",
     "welcome",    "ready",      "output",    "display", "done",
     "done-error", "fault",      "pong",      "reply",   "reply-refused",
-    "copies"};
+    "copies",     "fork",       "reply-fork"};
 const size_t wire_example_count =
     sizeof(wire_examples) / sizeof(wire_examples[0]);
 
