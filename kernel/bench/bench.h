@@ -83,4 +83,47 @@ enum cellar_code cellar_bench_scale(struct cellar *c,
                                     struct cellar_bench_scale *out,
                                     struct cellar_error *err);
 
+/* `x += 1` with the policies auto and off, in turn. */
+struct cellar_bench_policies {
+    uint64_t rounds; /* of each */
+    struct cellar_bench_times automatic, off;
+    double ratio_to_off; /* of the medians */
+};
+
+/* From a crash to the next cell. */
+struct cellar_bench_restore {
+    uint64_t state_bytes;
+    uint64_t rounds;                 /* 0: skipped */
+    const char *skipped;             /* why, or NULL. Static */
+    struct cellar_bench_times crash; /* the sending of the cell that kills its
+                                        worker, to its result */
+    struct cellar_bench_times next;  /* from there to the next cell's result */
+    struct cellar_bench_times back;  /* both together */
+};
+
+#define CELLAR_BENCH_RESTORES 3
+
+struct cellar_bench_checkpoint {
+    struct cellar_bench_policies paused;       /* as an agent leaves */
+    struct cellar_bench_policies back_to_back; /* the copying is in the way */
+    struct cellar_bench_restore restores[CELLAR_BENCH_RESTORES];
+};
+
+#define CELLAR_BENCH_CHECKPOINT_ROUNDS 1000
+#define CELLAR_BENCH_CRASHES           50 /* at most, of each size */
+#define CELLAR_BENCH_PAUSE_MS          10
+#define CELLAR_BENCH_STATE_BYTES       UINT64_C(10000000)
+#define CELLAR_BENCH_BACK_US           5000                /* the goal */
+#define CELLAR_BENCH_BACK_BYTES        UINT64_C(100000000) /* with so much */
+
+/* What checkpoints cost a cell, and how soon a session is back from a crash
+ * with 10, 100 and 1,000 MB of state. The sessions are its own, of `spec` but
+ * for a short lease and the memory that the state needs. Every ending, state
+ * and value is checked: one that is wrong is an error. */
+enum cellar_code cellar_bench_checkpoint(struct cellar *c,
+                                         const struct cellar_spec *spec,
+                                         uint64_t rounds,
+                                         struct cellar_bench_checkpoint *out,
+                                         struct cellar_error *err);
+
 #endif

@@ -163,23 +163,15 @@ static enum cellar_code measure(struct bench *bench,
     return code;
 }
 
-static struct cellar_bench_times times_of(struct cellar_samples *samples)
-{
-    return (struct cellar_bench_times){
-        .p50_us = cellar_samples_percentile(samples, 50),
-        .p99_us = cellar_samples_percentile(samples, 99),
-        .max_us = cellar_samples_percentile(samples, 100)};
-}
-
 static void summarize(struct bench *bench, uint64_t rounds,
                       struct cellar_bench_hostile *out)
 {
     *out = (struct cellar_bench_hostile){
         .rounds = rounds,
         .interrupts = bench->interrupts.count,
-        .alone = times_of(&bench->alone),
-        .beside = times_of(&bench->beside),
-        .interrupt = times_of(&bench->interrupts),
+        .alone = cellar_samples_times(&bench->alone),
+        .beside = cellar_samples_times(&bench->beside),
+        .interrupt = cellar_samples_times(&bench->interrupts),
         .peak_rss_bytes = cellar_process_bytes("VmHWM:")};
 }
 

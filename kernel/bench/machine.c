@@ -33,15 +33,26 @@ void cellar_machine(char *text, size_t size)
                    sysconf(_SC_NPROCESSORS_ONLN), name.sysname, name.release);
 }
 
-uint64_t cellar_process_bytes(const char *name)
+/* A line of one of the kernel's files that counts KiB. */
+static uint64_t read_bytes(const char *path, const char *name)
 {
     char line[128];
     uint64_t kib = 0;
-    FILE *file = fopen("/proc/self/status", "re");
+    FILE *file = fopen(path, "re");
     while (file && kib == 0 && fgets(line, sizeof line, file))
         if (strncmp(line, name, strlen(name)) == 0)
             kib = strtoull(line + strlen(name), NULL, 10);
     if (file)
         (void)fclose(file);
     return kib << 10;
+}
+
+uint64_t cellar_process_bytes(const char *name)
+{
+    return read_bytes("/proc/self/status", name);
+}
+
+uint64_t cellar_machine_free_bytes(void)
+{
+    return read_bytes("/proc/meminfo", "MemAvailable:");
 }

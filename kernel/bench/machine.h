@@ -13,4 +13,8 @@ void cellar_machine(char *text, size_t size);
  * count what the parent had before its child became this program. */
 uint64_t cellar_process_bytes(const char *name);
 
+/* Memory of this machine that can be had without swapping; 0 where it doesn't
+ * tell. */
+uint64_t cellar_machine_free_bytes(void);
+
 #endif

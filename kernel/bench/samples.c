@@ -37,3 +37,11 @@ double cellar_samples_percentile(struct cellar_samples *samples,
     qsort(samples->us, samples->count, sizeof samples->us[0], by_size);
     return samples->us[rank ? rank - 1 : 0];
 }
+
+struct cellar_bench_times cellar_samples_times(struct cellar_samples *samples)
+{
+    return (struct cellar_bench_times){
+        .p50_us = cellar_samples_percentile(samples, 50),
+        .p99_us = cellar_samples_percentile(samples, 99),
+        .max_us = cellar_samples_percentile(samples, 100)};
+}

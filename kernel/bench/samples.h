@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "bench.h"
+
 /* Invariant: count <= room. */
 struct cellar_samples {
     double *us;
@@ -23,5 +25,8 @@ void cellar_samples_add(struct cellar_samples *samples, double us);
  * sorts. 0 where there is none. */
 double cellar_samples_percentile(struct cellar_samples *samples,
                                  unsigned percent);
+
+/* The median, what 99 percent are not above, and the largest; sorts. */
+struct cellar_bench_times cellar_samples_times(struct cellar_samples *samples);
 
 #endif

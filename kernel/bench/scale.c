@@ -293,16 +293,6 @@ static uint64_t share(uint64_t after, uint64_t before, uint64_t count)
 
 /* ----------------------------------------------------------- the whole -- */
 
-static struct cellar_bench_times times_of(struct cellar_samples *samples)
-{
-    struct cellar_bench_times times = {
-        .p50_us = cellar_samples_percentile(samples, 50),
-        .p99_us = cellar_samples_percentile(samples, 99),
-        .max_us = cellar_samples_percentile(samples, 100)};
-    samples->count = 0;
-    return times;
-}
-
 static double slowest_to_median(struct scale *all)
 {
     struct cellar_samples medians;
@@ -323,12 +313,12 @@ static enum cellar_code run_cells(struct scale *all, uint64_t cells,
                                   struct cellar_error *err)
 {
     enum cellar_code code = cells_in_turn(all, cells, err);
-    out->in_turn = times_of(all->samples);
+    out->in_turn = cellar_samples_times(all->samples);
     uint64_t began = cellar_loop_now_us();
     if (code == CELLAR_OK)
         code = cells_at_once(all, cells, err);
     out->cells_per_s = (double)(cells * all->count) / since(began) * 1e6;
-    out->at_once = times_of(all->samples);
+    out->at_once = cellar_samples_times(all->samples);
     out->slowest_to_median = slowest_to_median(all);
     began = cellar_loop_now_us();
     if (code == CELLAR_OK)
@@ -338,7 +328,7 @@ static enum cellar_code run_cells(struct scale *all, uint64_t cells,
     all->samples->count = 0;
     if (code == CELLAR_OK)
         code = interrupt_at_once(all, err);
-    out->interrupt = times_of(all->samples);
+    out->interrupt = cellar_samples_times(all->samples);
     return code;
 }
 
@@ -351,7 +341,7 @@ static enum cellar_code measure(struct scale *all,
     uint64_t began = cellar_loop_now_us();
     enum cellar_code code = start_all(all, spec, err);
     out->start_all_us = since(began);
-    out->start = times_of(all->samples);
+    out->start = cellar_samples_times(all->samples);
     if (code == CELLAR_OK)
         code = run_cells(all, cells, out, err);
     struct taken after = take_stock();
@@ -399,7 +389,7 @@ enum cellar_code cellar_bench_scale(struct cellar *c,
             code = ours.code;
             *err = ours;
         }
-        out->stop = times_of(&samples);
+        out->stop = cellar_samples_times(&samples);
     }
     for (uint64_t i = 0; all.list && i < sessions; i++)
         cellar_samples_done(&all.list[i].own);

@@ -201,11 +201,133 @@ static int run_scale(struct cellar_front *front, const char *machine)
     return CELLAR_EXIT_OK;
 }
 
+static void print_micros(struct cellar_output *out, const char *what,
+                         const struct cellar_bench_times *times)
+{
+    cellar_output_printf(out, "%-26s %7.1f us %7.1f us %7.1f us\n", what,
+                         times->p50_us, times->p99_us, times->max_us);
+}
+
+static void print_pair(struct cellar_output *out, const char *what,
+                       const struct cellar_bench_policies *both)
+{
+    cellar_output_printf(out, "%s\n", what);
+    print_micros(out, "  x += 1, auto", &both->automatic);
+    print_micros(out, "  x += 1, off", &both->off);
+    cellar_output_printf(out, "%-26s %7.2f\n", "  ratio of the medians",
+                         both->ratio_to_off);
+}
+
+static void print_restore(struct cellar_output *out,
+                          const struct cellar_bench_restore *row)
+{
+    cellar_output_printf(out, "a crash with %" PRIu64 " MB of state",
+                         row->state_bytes / 1000000);
+    if (row->skipped) {
+        cellar_output_printf(out, ": skipped, %s\n", row->skipped);
+        return;
+    }
+    cellar_output_text(out, "\n");
+    print_times(out, "  the crash, to its result", &row->crash);
+    print_times(out, "  from there to the next", &row->next);
+    print_times(out, "  both: back at work", &row->back);
+}
+
+static void print_checkpoint_text(struct cellar_output *out,
+                                  const struct cellar_bench_checkpoint *bench,
+                                  const char *machine)
+{
+    cellar_output_printf(out, "%-26s %10s %10s %10s\n", "", "p50", "p99",
+                         "slowest");
+    print_pair(out, "cells with a pause of 10 ms between them", &bench->paused);
+    print_pair(out, "cells back to back: each waits for the copying",
+               &bench->back_to_back);
+    for (size_t i = 0; i < CELLAR_BENCH_RESTORES; i++)
+        print_restore(out, &bench->restores[i]);
+    cellar_output_printf(out,
+                         "What counts is both together, at 100 MB; the goal "
+                         "is %.0f ms.\n"
+                         "%" PRIu64
+                         " cells of each policy, in turn, with 10 MB "
+                         "of state; %" PRIu64 " crashes of each size;\n"
+                         "on %s\n",
+                         CELLAR_BENCH_BACK_US / 1e3, bench->paused.rounds,
+                         bench->restores[0].rounds, machine);
+}
+
+static json_t *policies_json(const struct cellar_bench_policies *both,
+                             unsigned pause_us)
+{
+    return json_pack(
+        "{s:I, s:I, s:o, s:o, s:f}", "pause_us", (json_int_t)pause_us, "rounds",
+        (json_int_t)both->rounds, "auto", times_json(&both->automatic), "off",
+        times_json(&both->off), "ratio_to_off", both->ratio_to_off);
+}
+
+static json_t *restore_json(const struct cellar_bench_restore *row)
+{
+    json_int_t bytes = (json_int_t)row->state_bytes;
+    if (row->skipped)
+        return json_pack("{s:I, s:s}", "state_bytes", bytes, "skipped",
+                         row->skipped);
+    return json_pack("{s:I, s:I, s:o, s:o, s:o}", "state_bytes", bytes,
+                     "rounds", (json_int_t)row->rounds, "crash",
+                     times_json(&row->crash), "next", times_json(&row->next),
+                     "back", times_json(&row->back));
+}
+
+static json_t *restores_json(const struct cellar_bench_checkpoint *bench)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < CELLAR_BENCH_RESTORES; i++)
+        if (json_array_append_new(list, restore_json(&bench->restores[i])) !=
+            0) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
+static enum cellar_code
+print_checkpoint_json(struct cellar_front *front,
+                      const struct cellar_bench_checkpoint *bench,
+                      const char *machine)
+{
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:I, s:I, s:s}", "bench",
+        "checkpoint", "engine", "docker", "image", front->options.spec.image,
+        "state_bytes", (json_int_t)CELLAR_BENCH_STATE_BYTES, "paused",
+        policies_json(&bench->paused, CELLAR_BENCH_PAUSE_MS * 1000),
+        "back_to_back", policies_json(&bench->back_to_back, 0), "restores",
+        restores_json(bench), "goal_back_us", (json_int_t)CELLAR_BENCH_BACK_US,
+        "goal_state_bytes", (json_int_t)CELLAR_BENCH_BACK_BYTES, "machine",
+        machine);
+    return print_json(front, root);
+}
+
+static int run_checkpoint(struct cellar_front *front, const char *machine)
+{
+    const struct cellar_options *options = &front->options;
+    uint64_t rounds =
+        options->cells ? options->cells : CELLAR_BENCH_CHECKPOINT_ROUNDS;
+    struct cellar_bench_checkpoint bench = {0};
+    if (cellar_bench_checkpoint(front->c, &options->spec, rounds, &bench,
+                                &front->err) != CELLAR_OK)
+        return cellar_front_fail(front);
+    if (!options->json)
+        print_checkpoint_text(&front->out, &bench, machine);
+    else if (print_checkpoint_json(front, &bench, machine) != CELLAR_OK)
+        return cellar_front_fail(front);
+    return CELLAR_EXIT_OK;
+}
+
 static const struct {
     const char *name;
     int (*run)(struct cellar_front *front, const char *machine);
-} benches[] = {
-    {"cell", run_cell}, {"hostile", run_hostile}, {"scale", run_scale}};
+} benches[] = {{"cell", run_cell},
+               {"checkpoint", run_checkpoint},
+               {"hostile", run_hostile},
+               {"scale", run_scale}};
 
 static int run(struct cellar_front *front)
 {
@@ -222,22 +344,30 @@ static int run(struct cellar_front *front)
         return benches[i].run(front, machine);
     }
     return cellar_front_usage(
-        front, "unknown bench '%s': there are 'cell', 'hostile' and 'scale'",
+        front,
+        "unknown bench '%s': there are 'cell', 'checkpoint', 'hostile' "
+        "and 'scale'",
         name);
 }
 
 const struct cellar_command cellar_command_bench = {
     .name = "bench",
     .bit = CELLAR_ON_BENCH,
-    .operands = "[cell|hostile|scale]",
+    .operands = "[cell|checkpoint|hostile|scale]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Measure cells: one alone, amid floods, in a crowd",
+    .text = "Measure cells: one alone, kept, amid floods, in a crowd",
     .details =
         "cell: the round trip of `x+=1` in a session, and of a bare echo "
         "process in a\n"
         "container of the same spec over the same kind of stream, in turn in "
         "one run.\n"
+        "checkpoint: `x += 1` with the policies auto and off in turn, with "
+        "pauses and\n"
+        "back to back; and how soon a session is back from a crash with 10, "
+        "100 and\n"
+        "1,000 MB of state: the crash to its result, and from there to the "
+        "next cell's.\n"
         "hostile: the round trip of `1+1` alone, and while two sessions of "
         "the same\n"
         "supervisor flood; how soon an interrupt ends a flood; the "

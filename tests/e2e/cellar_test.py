@@ -28,9 +28,10 @@ ENVIRONMENT = dict(os.environ, CELLAR_STATE_DIR=STATE_DIR,
                    XDG_CONFIG_HOME=STATE_DIR)  # no defaults of the user's own
 
 # The keys of the result object, in order; kernel/result_json.c tells them.
-RESULT_KEYS = ["cell", "status", "state", "restored_from", "stdout", "stderr",
-               "truncated", "dropped_bytes", "result", "displays", "error",
-               "limit", "exit_code", "signal", "reason", "usage"]
+RESULT_KEYS = ["cell", "status", "state", "restored_from", "checkpoint",
+               "stdout", "stderr", "truncated", "dropped_bytes", "result",
+               "displays", "error", "limit", "exit_code", "signal", "reason",
+               "usage"]
 
 Done = collections.namedtuple("Done", "status out err")
 

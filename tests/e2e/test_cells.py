@@ -67,6 +67,7 @@ class Value(SessionTest):
         self.assertEqual(RESULT_KEYS, list(result))
         self.assertEqual({"status": "ok", "state": "kept", "stdout": "out\n",
                           "restored_from": None, "stderr": "",
+                          "checkpoint": {"taken": True},
                           "truncated": False, "dropped_bytes": 0,
                           "result": {"text/plain": "1"}, "displays": [],
                           "error": None, "limit": None, "exit_code": None,
