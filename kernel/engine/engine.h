@@ -224,6 +224,15 @@ static inline void cellar_stream_close(struct cellar_stream *stream)
         stream->ops->close(stream);
 }
 
+/* Where an engine is and what it works with. All borrowed for the call. */
+struct cellar_engine_place {
+    const char *host; /* NULL: the usual one */
+    const char *state_dir;
+    const char *data_dir; /* has container.json, seccomp.json and cellar/ */
+    void (*log)(void *user, const char *line); /* NULL: nobody listens */
+    void *log_user;
+};
+
 /* Opens the Docker Engine (or Podman's compatible socket) at `host` (NULL:
  * DOCKER_HOST, else the default socket). `data_dir` has container.json and
  * seccomp.json. Asks nothing yet. */
@@ -232,5 +241,12 @@ enum cellar_code cellar_docker_new(struct cellar_loop *loop, const char *host,
                                    void (*log)(void *user, const char *line),
                                    void *log_user, struct cellar_engine **out,
                                    struct cellar_error *err);
+
+/* Opens the engine that starts an OCI runtime by itself. The state directory is
+ * there; what it keeps of a container stands in its folder oci/ (oci/oci.h). */
+enum cellar_code cellar_oci_new(struct cellar_loop *loop,
+                                const struct cellar_engine_place *place,
+                                struct cellar_engine **out,
+                                struct cellar_error *err);
 
 #endif
