@@ -316,8 +316,7 @@ static enum cellar_code make_bundle(struct start *start,
                    launch->owner ? launch->owner : "");
     (void)snprintf(labels.supervisor, sizeof(labels.supervisor), "%s",
                    launch->supervisor ? launch->supervisor : "");
-    (void)snprintf(labels.image, sizeof(labels.image), "%s",
-                   launch->spec->image);
+    (void)snprintf(labels.image, sizeof(labels.image), "/usr");
     (void)snprintf(labels.runtime, sizeof(labels.runtime), "%s",
                    start->runtime.path);
     return cellar_oci_bundle_make(start->op.oci, &labels, start->id,
