@@ -286,7 +286,7 @@ struct oci_stream_owner {
 };
 void cellar_oci_stream_own(struct cellar_stream *stream,
                            const struct oci_stream_owner *owner);
-/* From now on only the user is told. */
+/* From now on only the user is told; also of an end that has come already. */
 void cellar_oci_stream_release(struct cellar_stream *stream);
 
 /* The host's ends of a bundle's FIFOs. */

@@ -258,5 +258,10 @@ void cellar_oci_stream_own(struct cellar_stream *stream,
 
 void cellar_oci_stream_release(struct cellar_stream *stream)
 {
-    stream_of(stream)->owner = (struct oci_stream_owner){0};
+    struct oci_stream *is = stream_of(stream);
+    is->owner = (struct oci_stream_owner){0};
+    if (!is->ended)
+        return;
+    is->ended = false; /* its end is read once more */
+    (void)cellar_watch_set(is->watches[1], CELLAR_READABLE);
 }
