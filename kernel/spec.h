@@ -50,6 +50,13 @@ enum cellar_code cellar_spec_check(const struct cellar_spec *spec,
     "a name has 1 to 63 of a-z 0-9 . _ - and begins with a letter or digit"
 enum cellar_code cellar_name_check(const char *name, struct cellar_error *err);
 
+#define CELLAR_IMAGE_PRESET "cellar-runtime:slim"
+
+/* What a session's files are from on `engine`: its image, or the folder that is
+ * its root. Lent. */
+const char *cellar_spec_root(const struct cellar_spec *spec,
+                             const char *engine);
+
 /* A copy that owns its strings, until _done. */
 enum cellar_code cellar_spec_copy(const struct cellar_spec *from,
                                   struct cellar_spec *to,

@@ -326,7 +326,9 @@ static enum cellar_code open_all(struct cellar *c,
                                         .state_dir = c->state_dir,
                                         .data_dir = c->data_dir,
                                         .log = config->log,
-                                        .log_user = config->log_user};
+                                        .log_user = config->log_user,
+                                        .warn = config->warn,
+                                        .warn_user = config->warn_user};
     return open_engine(c->loop, &place, &c->engine, err);
 }
 
@@ -369,6 +371,7 @@ static const struct {
     const char *name;
     cellar_engine_open_fn *open;
 } engines[] = {
+    {"auto", cellar_auto_new},
     {"docker", open_docker},
     {"oci", cellar_oci_new},
 };
@@ -376,14 +379,15 @@ static const struct {
 enum cellar_code cellar_new(const struct cellar_config *config,
                             struct cellar **out, struct cellar_error *err)
 {
-    const char *name = config ? config->engine : NULL;
+    const char *name =
+        first_of(config ? config->engine : NULL, getenv("CELLAR_ENGINE"));
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++)
         if (!name || !strcmp(name, engines[i].name))
             return cellar_supervisor_new(config ? config : &presets,
                                          engines[i].open, out, err);
-    return cellar_fail(err, CELLAR_E_USAGE,
-                       "unknown engine '%.32s': there are 'docker' and 'oci'",
-                       name);
+    return cellar_fail(
+        err, CELLAR_E_USAGE,
+        "unknown engine '%.32s': there are 'auto', 'docker' and 'oci'", name);
 }
 
 /* Until every session is gone, or an engine that hangs has had its time. */

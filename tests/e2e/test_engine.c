@@ -362,8 +362,11 @@ static void says_that_an_entrypoint_is_missing(void **state)
 static void passes_its_own_check(void **state)
 {
     struct world *w = *state;
-    wait_done(w, w->engine->ops->check(w->engine, "cellar-runtime:slim", on_row,
-                                       on_done, w, NULL));
+    struct cellar_spec spec;
+    cellar_spec_init(&spec);
+    spec.runtime = getenv("CELLAR_RUNTIME");
+    wait_done(
+        w, w->engine->ops->check(w->engine, &spec, on_row, on_done, w, NULL));
     assert_ok(w);
     assert_int_equal(w->failed, 0);
     assert_true(w->rows >= (w->oci ? 20 : 25));

@@ -36,6 +36,11 @@ enum cellar_code cellar_oci_check_id(const char *id, struct cellar_error *err)
                        "no container's id of the oci engine's");
 }
 
+bool cellar_oci_owns(const char *id)
+{
+    return strncmp(id, OCI_ID_PREFIX, strlen(OCI_ID_PREFIX)) == 0;
+}
+
 enum cellar_code cellar_oci_path(const struct oci *oci, const char *id,
                                  const char *name, char path[4096],
                                  struct cellar_error *err)

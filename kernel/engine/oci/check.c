@@ -17,7 +17,7 @@
 struct check {
     struct oci_op op; /* first */
     struct oci_runtime runtime;
-    char *image;
+    struct cellar_spec spec;
     char id[OCI_ID_BYTES]; /* of the probe; "" none */
     struct cellar_stream *stream;
     uint64_t began_us;
@@ -30,7 +30,7 @@ static void destroy_check(struct oci_op *op)
 {
     struct check *check = (struct check *)op;
     cellar_stream_close(check->stream);
-    free(check->image);
+    cellar_spec_done(&check->spec);
     free(check);
 }
 
@@ -214,6 +214,7 @@ static void start_probe(struct check *check)
     for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
         spec.allow[i] = limits[i];
     spec.runtime = check->runtime.path;
+    spec.rootfs = check->spec.rootfs;
     struct cellar_launch launch = {
         .spec = &spec, .owner = "doctor", .uid = PROBE_UID};
     check->began_us = cellar_loop_now_us();
@@ -255,7 +256,7 @@ static void begin(struct oci_op *op)
     struct oci_ask ask = {.runtime = &check->runtime,
                           .arguments = arguments,
                           .deadline_ms = OCI_ASK_MS};
-    if (cellar_oci_runtime_find(NULL, &check->runtime, &err) ||
+    if (cellar_oci_runtime_find(check->spec.runtime, &check->runtime, &err) ||
         cellar_oci_run(op->oci, &ask, on_version, check, &op->run, &err)) {
         tell_error(check, "oci_runtime", &err);
         end_check(check);
@@ -263,7 +264,8 @@ static void begin(struct oci_op *op)
 }
 
 enum cellar_code cellar_oci_check(struct cellar_engine *engine,
-                                  const char *image, cellar_check_fn *row,
+                                  const struct cellar_spec *spec,
+                                  cellar_check_fn *row,
                                   cellar_engine_done_fn *done, void *user,
                                   struct cellar_error *err)
 {
@@ -274,11 +276,10 @@ enum cellar_code cellar_oci_check(struct cellar_engine *engine,
     check->row = row;
     check->done = done;
     check->user = user;
-    check->image = strdup(image);
     cellar_oci_op_begin((struct oci *)engine, &check->op);
-    enum cellar_code code =
-        check->image ? cellar_oci_op_later(&check->op, 0, begin, err)
-                     : cellar_fail(err, CELLAR_E_NOMEM, "check: out of memory");
+    enum cellar_code code = cellar_spec_copy(spec, &check->spec, err);
+    if (!code)
+        code = cellar_oci_op_later(&check->op, 0, begin, err);
     if (code)
         cellar_oci_op_free(&check->op);
     return code;

@@ -256,8 +256,8 @@ enum cellar_code cellar_oci_seccomp(const struct cellar_docker_spec *spec,
  */
 enum cellar_code cellar_oci_rootfs(struct oci *oci,
                                    const struct cellar_spec *spec,
-                                   int bundle_fd, const char *id,
-                                   json_t *config, struct cellar_error *err);
+                                   int bundle_fd, json_t *config,
+                                   struct cellar_error *err);
 
 /* ------------------------------------------------------- verification -- */
 
@@ -323,7 +323,8 @@ enum cellar_code cellar_oci_usage(struct cellar_engine *engine, const char *id,
                                   cellar_engine_usage_fn *done, void *user,
                                   struct cellar_error *err);
 enum cellar_code cellar_oci_check(struct cellar_engine *engine,
-                                  const char *image, cellar_check_fn *row,
+                                  const struct cellar_spec *spec,
+                                  cellar_check_fn *row,
                                   cellar_engine_done_fn *done, void *user,
                                   struct cellar_error *err);
 

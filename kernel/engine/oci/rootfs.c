@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../../spec.h"
 #include "../docker_verify.h"
 #include "oci.h"
 
@@ -87,6 +88,8 @@ static bool make_tree(int bundle_fd, uint32_t uid)
         made = make_folder(fd, folders[i]);
     for (size_t i = 0; i < sizeof(etc_files) / sizeof(*etc_files) && made; i++)
         made = write_file(fd, etc_files[i].name, etc_files[i].text);
+    /* Runtimes give what is mounted there the mode of what was there. */
+    made = made && fchmodat(fd, "tmp", 01777, 0) == 0;
     made = made && write_users(fd, uid);
     for (size_t i = 0; i < sizeof(merged) / sizeof(*merged) && made; i++) {
         char link[128];
@@ -186,12 +189,60 @@ static enum cellar_code use_host(struct oci *oci, int bundle_fd, json_t *config,
     return code ? code : put_root(config, "root", err);
 }
 
-enum cellar_code cellar_oci_rootfs(struct oci *oci,
-                                   const struct cellar_spec *spec,
-                                   int bundle_fd, const char *id,
+static bool has_python(const char *root)
+{
+    static const char *const places[] = {
+        "usr/bin/python3", "usr/local/bin/python3", "bin/python3"};
+    char path[4096];
+    struct stat st;
+    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", root, places[i]);
+        if (lstat(path, &st) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Our agent, not one that may be in there: host and agent are of one make. */
+static enum cellar_code use_folder(struct oci *oci, const char *given,
                                    json_t *config, struct cellar_error *err)
 {
-    (void)spec;
-    (void)id;
-    return use_host(oci, bundle_fd, config, err);
+    CELLAR_AUTO_FREE char *path = realpath(given, NULL);
+    if (!path || !is_folder(path))
+        return cellar_fail(err, CELLAR_E_USAGE,
+                           "rootfs: there is no folder %.200s", given);
+    if (strcmp(path, "/") == 0)
+        return cellar_fail(err, CELLAR_E_USAGE,
+                           "rootfs: this machine's own / would show all of it: "
+                           "leave --rootfs out for its /usr alone");
+    if (!has_python(path))
+        return cellar_fail(err, CELLAR_E_IMAGE,
+                           "%.200s has no python3 in /usr/bin, /usr/local/bin "
+                           "or /bin: unpack an image that has one with "
+                           "`cellar image unpack`",
+                           path);
+    enum cellar_code code =
+        bind_cellar(oci, json_object_get(config, "mounts"), err);
+    return code ? code : put_root(config, path, err);
+}
+
+static bool is_preset(const char *image)
+{
+    return strcmp(image, CELLAR_IMAGE_PRESET) == 0;
+}
+
+enum cellar_code cellar_oci_rootfs(struct oci *oci,
+                                   const struct cellar_spec *spec,
+                                   int bundle_fd, json_t *config,
+                                   struct cellar_error *err)
+{
+    if (!is_preset(spec->image))
+        return cellar_fail(
+            err, CELLAR_E_USAGE,
+            "the oci engine has no images, so not %.100s: unpack "
+            "it with `cellar image unpack %.100s` and give the "
+            "folder with --rootfs, or use --engine docker",
+            spec->image, spec->image);
+    return spec->rootfs ? use_folder(oci, spec->rootfs, config, err)
+                        : use_host(oci, bundle_fd, config, err);
 }

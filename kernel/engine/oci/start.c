@@ -316,7 +316,8 @@ static enum cellar_code make_bundle(struct start *start,
                    launch->owner ? launch->owner : "");
     (void)snprintf(labels.supervisor, sizeof(labels.supervisor), "%s",
                    launch->supervisor ? launch->supervisor : "");
-    (void)snprintf(labels.image, sizeof(labels.image), "/usr");
+    (void)snprintf(labels.image, sizeof(labels.image), "%s",
+                   cellar_spec_root(launch->spec, "oci"));
     (void)snprintf(labels.runtime, sizeof(labels.runtime), "%s",
                    start->runtime.path);
     return cellar_oci_bundle_make(start->op.oci, &labels, start->id,
@@ -331,7 +332,7 @@ static enum cellar_code fill_bundle(struct start *start,
     enum cellar_code code =
         cellar_oci_config(oci, launch, start->id, &start->config, err);
     if (!code)
-        code = cellar_oci_rootfs(oci, launch->spec, start->bundle_fd, start->id,
+        code = cellar_oci_rootfs(oci, launch->spec, start->bundle_fd,
                                  start->config, err);
     if (code)
         return code;
