@@ -378,7 +378,7 @@ const struct cellar_command cellar_command_bench = {
     .operands = "[cell|checkpoint|hostile|scale]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Measure cells: one alone, kept, amid floods, in a crowd",
+    .text = "Measure cells: alone, kept, amid floods, in a crowd",
     .details =
         "cell: the round trip of `x+=1` in a session, and of a bare echo "
         "process in a\n"
