@@ -175,9 +175,9 @@ struct cellar_msg_fault {
     struct cellar_bytes text;
 };
 
-/* What came of a CHECKPOINT, RESTORE, DROP, FORK or STOP; and, unasked for, of a
- * checkpoint that failed though DONE had promised it, or RESTORE had gone back to
- * it: request 0. */
+/* What came of a CHECKPOINT, RESTORE, DROP, FORK or STOP; and, unasked for, of
+ * a checkpoint that failed though DONE had promised it, or RESTORE had gone
+ * back to it: request 0. */
 struct cellar_msg_reply {
     uint64_t request; /* enum cellar_message_type */
     bool ok;

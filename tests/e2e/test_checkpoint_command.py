@@ -365,6 +365,13 @@ class Bench(unittest.TestCase):
         for row in told["restores"]:
             if "skipped" not in row:
                 self.assertLess(row["crash"]["p50_us"], row["back"]["p50_us"])
+        fork = told["fork"]
+        self.assertEqual([10 ** 8, 10, 3], [fork["state_bytes"],
+                                            fork["branches"], fork["rounds"]])
+        for step in ("all", "adopt", "cell"):
+            self.assertLess(0, fork[step]["p50_us"])
+        self.assertEqual([], [live for live in json.loads(
+            run("ps", "--json").out) if live["name"].startswith("bench-")])
 
 
 if __name__ == "__main__":
