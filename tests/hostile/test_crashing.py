@@ -27,8 +27,8 @@ class Signals(HostileTest):
         if number in IGNORED:
             return ("ok", "kept", None)
         if number == signal.SIGSTOP:
-            return ("timeout", "fresh", None)
-        return ("killed", "fresh", name_of(number))
+            return ("timeout", "restored", None)
+        return ("killed", "restored", name_of(number))
 
     def test_each_signal_to_itself(self):
         for number in sorted(set(range(1, 65)) - LIBC - {signal.SIGINT}):
@@ -52,7 +52,7 @@ class Signals(HostileTest):
                            ("ctypes.CFUNCTYPE(None)(1)()", "SIGSEGV")):
             with self.subTest(code=code):
                 result = self.cell("import ctypes, os\n" + code)
-                self.assertEqual(("killed", name, "fresh"),
+                self.assertEqual(("killed", name, "restored"),
                                  (result["status"], result["signal"],
                                   result["state"]))
                 self.assertAlive()
@@ -62,7 +62,7 @@ class RunningOut(HostileTest):
     def test_memory_twenty_times(self):
         for _ in range(20):
             result = self.cell("x = []\nwhile 1: x.append(bytearray(1 << 20))")
-            self.assertEqual(("out_of_memory", "fresh", {
+            self.assertEqual(("out_of_memory", "restored", {
                 "name": "memory", "value": 128 << 20, "unit": "bytes"}),
                 (result["status"], result["state"], result["limit"]))
             self.assertAlive()
@@ -186,7 +186,7 @@ class LeftBehind(HostileTest):
                 "os.environ['PYTHONSTARTUP'] = '/tmp/json.py'\n"
                 "os.environ['PYTHONPATH'] = '/tmp'")
         crashed = self.cell("os._exit(1)")
-        self.assertEqual("fresh", crashed["state"])
+        self.assertEqual("restored", crashed["state"])
         self.assertIn("json.py", self.value("import os\nos.listdir('/tmp')"))
         result = self.ok("import json, sys\n"
                          "json.__file__, '/tmp' in sys.path, "

@@ -71,7 +71,7 @@ class Text(HostileTest):
             "'mine'")
         self.assertIn(result["status"], ("ok", "killed"))
         if result["status"] == "killed":
-            self.assertEqual("fresh", result["state"])
+            self.assertEqual("restored", result["state"])
 
     def test_the_terminal_shows_no_raw_escape(self):
         evil = "\\x1b[31m\\x1b]0;title\\x07\\x9b2J"
@@ -107,7 +107,7 @@ class OwnChannel(HostileTest):
     """The worker's own channel: fd 3, where it says how its cell went.
 
     A worker that lies about its cell can spoil what is its own: this cell's
-    content, and the next cell, which then ends as killed and says fresh. It
+    content, and the next cell, which then ends as killed and says restored. It
     can't make that one's answer, nor the ending of any.
     """
 
@@ -121,7 +121,7 @@ class OwnChannel(HostileTest):
     def assertNextIsRightOrSpoilt(self):
         following = self.cell("print('next')\n40 + 2")
         if following["status"] == "killed":
-            self.assertEqual(("fresh", None),
+            self.assertEqual(("restored", None),
                              (following["state"], following["result"]))
             following = self.cell("print('next')\n40 + 2")
         self.assertEqual(("ok", "next\n", {"text/plain": "42"}),
@@ -148,7 +148,7 @@ class OwnChannel(HostileTest):
         worker came to after it is what the ending tells."""
         number = self.cell_number()
         result = self.cell("os.write(3, end(%d))\n%s" % (number, death))
-        self.assertEqual(ending + ("fresh",), (
+        self.assertEqual(ending + ("restored",), (
             result["status"], result["exit_code"], result["signal"],
             result["state"]))
 
@@ -182,10 +182,10 @@ class OwnChannel(HostileTest):
             self.assertEqual("kept", result["state"])
             time.sleep(1)
             following = self.cell("'here' in globals()")
-            self.assertEqual(("fresh", {"text/plain": "False"}),
+            self.assertEqual(("restored", {"text/plain": "True"}),
                              (following["state"], following["result"]))
         else:
-            self.assertEqual("fresh", result["state"])
+            self.assertEqual("restored", result["state"])
 
     def test_an_error_that_is_none(self):
         number = self.cell_number()
@@ -210,7 +210,7 @@ class OwnChannel(HostileTest):
                 result = self.cell("os.write(3, %s)\ntime.sleep(0.2)\n'mine'"
                                    % forged)
                 self.assertIn((result["status"], result["state"]),
-                              (("ok", "kept"), ("killed", "fresh")))
+                              (("ok", "kept"), ("killed", "restored")))
                 self.assertAlive()
 
     def test_the_channel_closed(self):
