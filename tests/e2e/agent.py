@@ -18,9 +18,9 @@ IMAGE = "cellar-runtime:slim"
 # all containers.
 UID = 1 << 24 | os.getpid()
 PROTECTION = ["--user", "%d:%d" % (UID, UID), "--cap-drop", "ALL",
-              "--read-only", "--security-opt", "no-new-privileges", "--network", "none",
-              "--pids-limit", "128", "--memory", "256m", "--memory-swap",
-              "256m", "--log-driver", "none",
+              "--read-only", "--security-opt", "no-new-privileges",
+              "--network", "none", "--pids-limit", "128", "--memory", "256m",
+              "--memory-swap", "256m", "--log-driver", "none",
               "--tmpfs", "/tmp:noexec,mode=1777,size=32m",
               "--tmpfs", "/dev/shm:noexec,mode=1777,size=32m"]
 DEADLINE = 30
