@@ -174,9 +174,9 @@ const char *cellar_freeze_hindrance(void)
 static bool split(int *failed)
 {
     int status = 0;
-    pid_t between = vfork();
+    pid_t between = vfork(); /* NOLINT(*.insecureAPI.vfork) */
     if (between == 0) {
-        pid_t copy = fork();
+        pid_t copy = fork(); /* NOLINT(clang-analyzer-unix.Vfork) */
         if (copy == 0)
             return true;
         _exit(copy < 0 ? errno : 0);

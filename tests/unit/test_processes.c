@@ -297,7 +297,8 @@ static void strike_out(void *user, const struct cellar_death *death)
 /* As the agent does that has one lane: `spared` are its copies. */
 static bool kill_others(pid_t *spared, size_t count)
 {
-    struct list list = {spared, count};
+    struct list list = {.count = count};
+    list.pids = spared;
     const struct cellar_kin kin = {
         .frozen = spared, .count = count, .reaped = strike_out, .user = &list};
     return cellar_processes_kill_strangers(&kin);
