@@ -94,6 +94,7 @@ struct cellar_waiter {
 /* A request about checkpoints or branches that waits for its answer. */
 struct cellar_asked {
     enum cellar_message_type request; /* 0: none waits */
+    bool timed;                       /* the deadline is its own */
     char tag[CELLAR_TAG_BYTES_MAX + 1];
     cellar_moment_fn *done;
     void *user;

@@ -204,8 +204,8 @@ struct cellar_moment {
     size_t count;
 };
 
-/* Requests between cells. Each answers E_BUSY while a cell or another request
- * is under way; E_DENIED with the reason when the session refuses: it keeps no
+/* Requests between cells, but for a list. Each answers E_BUSY while a cell or
+ * another request is under way; E_DENIED with the reason when the session refuses: it keeps no
  * checkpoints, or this one can't be taken (threads) or is not there.
  *
  * cellar_checkpoint() keeps the globals as they are under `tag`, in the place
@@ -397,6 +397,13 @@ struct cellar_stats {
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_stats_name(struct cellar *c, const char *name,
                   struct cellar_stats *stats, struct cellar_error *err);
+/* How many checkpoints the session `name` has and what they hold, whoever has
+ * it, also while a cell runs: `moment`'s count and held_bytes. The session is
+ * taken for a moment when nobody has it. E_NOT_FOUND; E_LOST; E_BUSY and E_AGAIN
+ * it can't be told now. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_copies_name(struct cellar *c, const char *name,
+                   struct cellar_moment *moment, struct cellar_error *err);
 
 /* By name, from outside, also while another process has the session:
  * interrupt and reset go through that process, stop through the engine. */
