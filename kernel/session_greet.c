@@ -163,10 +163,13 @@ void cellar_session_on_fault(struct cellar_session *s,
                              const struct cellar_msg_fault *fault)
 {
     bool image = fault->code <= CELLAR_FAULT_EXTENSION;
+    bool ended = fault->code == CELLAR_FAULT_ENDED;
     s->words_len = 0;
     s->diagnosed = true; /* by the agent: it lives, and has told why */
     cellar_session_fail(s, false, image ? CELLAR_E_IMAGE : CELLAR_E_LOST,
-                        "image %s: %.*s", s->record.image,
+                        "%s %s%s: %.*s", ended ? "session" : "image",
+                        ended ? s->record.name : s->record.image,
+                        ended ? " is lost" : "",
                         (int)(fault->text.len < 300 ? fault->text.len : 300),
                         (const char *)fault->text.data);
 }

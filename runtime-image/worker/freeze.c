@@ -190,15 +190,25 @@ static bool split(int *failed)
     return false;
 }
 
-/* The end of the process in between is none of the program's children's. */
-static void forget_child_signal(const sigset_t *before)
+/* A program that adopts orphans would adopt the copy. Whether it does. */
+static bool adopt(bool orphans)
 {
-    sigset_t child;
+    int before = 0;
+    (void)prctl(PR_GET_CHILD_SUBREAPER, &before, 0, 0, 0);
+    if (orphans != (before != 0))
+        (void)prctl(PR_SET_CHILD_SUBREAPER, orphans, 0, 0, 0);
+    return before != 0;
+}
+
+/* One that is ours, and no business of the program's handlers: the end of the
+ * process in between, what a copy is woken with. */
+static void forget_signal(int number)
+{
+    sigset_t set;
     const struct timespec now = {0};
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    if (!sigismember(before, SIGCHLD))
-        (void)sigtimedwait(&child, NULL, &now);
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    (void)sigtimedwait(&set, NULL, &now);
 }
 
 /* -------------------------------------------------------------- the copy -- */
@@ -216,12 +226,14 @@ static void answer(uint64_t ping)
         _exit(EXIT_FAILURE);
 }
 
-static void be_copy(int socket, const sigset_t *signals)
+static void be_copy(int socket, const sigset_t *signals, bool adopts)
 {
     uint64_t ping = 0;
     setsid();
     enum cellar_wake_reason reason = cellar_channel_freeze(socket, &ping);
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    (void)adopt(adopts);
+    forget_signal(SIGCONT);
     (void)sigprocmask(SIG_SETMASK, signals, NULL);
     cellar_cell_move();
     cellar_task_renew();
@@ -247,13 +259,16 @@ bool cellar_freeze(int socket)
     (void)sigprocmask(SIG_SETMASK, &all, &before);
     bool dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1;
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    bool adopts = adopt(false);
     if (split(&failed)) {
-        be_copy(socket, &before);
+        be_copy(socket, &before, adopts);
         return false;
     }
     if (dumpable)
         (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-    forget_child_signal(&before);
+    (void)adopt(adopts);
+    if (!sigismember(&before, SIGCHLD))
+        forget_signal(SIGCHLD);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
     if (failed)
         cellar_channel_refuse(socket, say_failed(failed));
