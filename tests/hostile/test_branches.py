@@ -23,7 +23,9 @@ def insides(victim):
     return [attempt(lambda: open('/proc/%d/%s' % (victim, name), 'rb').read(1))
             for name in names] + [
            attempt(os.listdir, '/proc/%d/%s' % (victim, name))
-            for name in ('fd', 'fdinfo', 'map_files')] + [
+            for name in ('fdinfo', 'map_files')] + [
+           attempt(os.readlink, '/proc/%d/fd/%d' % (victim, n))
+            for n in range(3)] + [
            attempt(open, '/proc/%d/%s' % (victim, name), 'wb')
            for name in ('mem', 'oom_score_adj', 'comm', 'clear_refs')]
 """
