@@ -15,6 +15,7 @@
 
 #include "proto/limits.h"
 #include "proto/record.h"
+#include "runtime-image/worker/apart.h"
 #include "runtime-image/worker/cell.h"
 #include "runtime-image/worker/channel.h"
 #include "runtime-image/worker/interrupt.h"
@@ -237,8 +238,10 @@ static void be_copy(int socket, const sigset_t *signals, bool adopts)
     (void)sigprocmask(SIG_SETMASK, signals, NULL);
     cellar_cell_move();
     cellar_task_renew();
-    if (reason == CELLAR_WAKE_BRANCH)
+    if (reason == CELLAR_WAKE_BRANCH) {
         cellar_seed_anew();
+        cellar_apart_begin();
+    }
     cellar_interrupt_discard();
     answer(ping);
 }
