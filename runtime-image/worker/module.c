@@ -137,7 +137,7 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
         next(&answer, &request);
         if (request.kind != CELLAR_RECORD_FREEZE)
             cellar_cell_run(&request, &answer);
-        else if (cellar_freeze(request.socket))
+        else if (request.socket >= 0 && cellar_freeze(request.socket))
             rehearse(&answer);
     }
 }
