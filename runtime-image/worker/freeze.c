@@ -39,6 +39,10 @@ static const struct {
 #define LEAVE_PAUSES_MAX 400
 #define LEAVE_PAUSE_NS   50000
 
+/* Descriptors: a copy's socket, and the pipes that it gets when it wakes. */
+#define SOCKETS 1
+#define PIPES   2
+
 #define BREAKERS (sizeof(breakers) / sizeof(breakers[0]))
 
 static struct {
@@ -134,6 +138,18 @@ static bool are_of_openblas(void)
     return openblas;
 }
 
+static bool has_descriptors(size_t count)
+{
+    int fds[SOCKETS + PIPES];
+    size_t n = 0;
+    while (n < count && (fds[n] = open("/", O_PATH | O_CLOEXEC)) >= 0)
+        n++;
+    bool enough = n == count || errno != EMFILE;
+    while (n > 0)
+        close(fds[--n]);
+    return enough;
+}
+
 static const char *find_breaker(void)
 {
     PyObject *modules = PyImport_GetModuleDict();
@@ -143,11 +159,13 @@ static const char *find_breaker(void)
     return NULL;
 }
 
-const char *cellar_freeze_hindrance(void)
+static const char *hindrance(size_t descriptors)
 {
     const char *breaker = find_breaker();
     if (breaker)
         return breaker;
+    if (!has_descriptors(descriptors))
+        return "the program has no file descriptors left";
     size_t all = tasks();
     size_t python = all > 1 ? python_threads() : 0;
     if (python > 0)
@@ -163,6 +181,11 @@ const char *cellar_freeze_hindrance(void)
     }
     freezer.fit_tasks = all;
     return NULL;
+}
+
+const char *cellar_freeze_hindrance(void)
+{
+    return hindrance(SOCKETS + PIPES);
 }
 
 /* ------------------------------------------------------------- forking --- */
@@ -252,7 +275,7 @@ bool cellar_freeze(int socket)
 {
     sigset_t all, before;
     int failed = 0;
-    const char *why = cellar_freeze_hindrance();
+    const char *why = hindrance(PIPES);
     cellar_interrupt_discard();
     if (why) {
         cellar_channel_refuse(socket, why);
