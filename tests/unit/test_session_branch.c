@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -24,6 +26,7 @@ static struct {
     int unanswered;    /* so many of the first get no answer */
     bool break_stream; /* it ends when the first has been answered */
     bool refuse;
+    uint64_t lane; /* of the first branch; 0: FIRST */
     int stops;
 } agent;
 
@@ -46,7 +49,8 @@ static void on_fork(struct fake_agent *to, uint64_t count)
     agent.forks++;
     agent.count = count;
     if (agent.unanswered-- <= 0)
-        reply(to, CELLAR_MSG_FORK, FIRST, agent.refuse ? REASON : NULL);
+        reply(to, CELLAR_MSG_FORK, agent.lane ? agent.lane : FIRST,
+              agent.refuse ? REASON : NULL);
     to->gone |= agent.break_stream;
     agent.break_stream = false;
 }
@@ -111,6 +115,20 @@ static void stop_all(struct fixture *f, const char *first, const char *second)
     }
 }
 
+struct answered {
+    int count;
+    enum cellar_code code;
+};
+
+static void on_answer(void *user, const struct cellar_moment *moment,
+                      const struct cellar_error *err)
+{
+    struct answered *answered = user;
+    assert_true((moment == NULL) == (err != NULL));
+    answered->count++;
+    answered->code = err ? err->code : CELLAR_OK;
+}
+
 /* ------------------------------------------------------------- made ------ */
 
 static void branches_are_recorded_as_the_agent_made_them(void **state)
@@ -157,6 +175,43 @@ static void a_refusal_makes_none(void **state)
     assert_nobody(f, "b");
     assert_nobody(f, "c");
     cellar_result_free(run(f, "x"));
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+static void lanes_that_are_none_make_none(void **state)
+{
+    struct fixture *f = *state;
+    static const uint64_t lanes[] = {UINT32_MAX, UINT32_MAX - 1};
+    prepare(f, "a");
+    for (size_t i = 0; i < sizeof lanes / sizeof lanes[0]; i++) {
+        agent.lane = lanes[i];
+        assert_int_equal(fork_to(f, "b", "c"), CELLAR_E_PROTO);
+        assert_nobody(f, "b");
+        assert_nobody(f, "c");
+    }
+    assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
+}
+
+/* All or none, on this side too. */
+static void a_record_that_can_not_be_written_makes_none(void **state)
+{
+    struct fixture *f = *state;
+    char path[192];
+    struct answered answered = {0};
+    static const char *const names[] = {"b", "c"};
+    prepare(f, "a");
+    assert_int_equal(
+        cellar_fork_async(f->s, names, 2, on_answer, &answered, &f->err),
+        CELLAR_OK);
+    (void)snprintf(path, sizeof path, "%s/sessions/c/record.json",
+                   f->state_dir);
+    assert_int_equal(mkdir(path, 0700), 0); /* in its place */
+    while (answered.count == 0 && cellar_dispatch(f->c, 10))
+        ;
+    assert_int_equal(answered.code, CELLAR_E_SYS);
+    assert_int_equal(rmdir(path), 0);
+    assert_nobody(f, "b");
+    assert_nobody(f, "c");
     assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
 }
 
@@ -221,20 +276,6 @@ static void counts_and_sessions_that_can_not_be_forked(void **state)
 }
 
 /* --------------------------------------------------------- under way ----- */
-
-struct answered {
-    int count;
-    enum cellar_code code;
-};
-
-static void on_answer(void *user, const struct cellar_moment *moment,
-                      const struct cellar_error *err)
-{
-    struct answered *answered = user;
-    assert_true((moment == NULL) == (err != NULL));
-    answered->count++;
-    answered->code = err ? err->code : CELLAR_OK;
-}
 
 static enum cellar_code begin(struct fixture *f, const char *name,
                               struct answered *answered)
@@ -400,6 +441,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(branches_are_recorded_as_the_agent_made_them),
         T(a_refusal_makes_none),
+        T(lanes_that_are_none_make_none),
+        T(a_record_that_can_not_be_written_makes_none),
         T(names_that_can_not_be_had_are_not_asked_for),
         T(the_name_of_a_lost_session_may_be_taken),
         T(counts_and_sessions_that_can_not_be_forked),
