@@ -142,6 +142,8 @@ void cellar_session_on_reply(struct cellar_session *s,
     if (!reply->ok)
         code = cellar_fail(&err, CELLAR_E_DENIED, "%.*s", (int)reply->text.len,
                            (const char *)reply->text.data);
+    else if (reply->request == CELLAR_MSG_RESTORE)
+        cellar_session_journal_restore(s, reply->after);
     else if (s->asked.branches)
         code = cellar_branches_record(s, s->asked.branches, reply, &err);
     tell(s, &moment, code == CELLAR_OK ? NULL : &err);

@@ -245,8 +245,9 @@ bool cellar_lanes_guard(void *user, pid_t pid, pid_t by)
             return true;
     if (agent->last_lane == 0)
         return false;
+    pid = cellar_processes_leader(pid);
     struct cellar_lane *target = with_worker(agent, pid);
     if (target)
-        return lane_of(agent, by) != target;
+        return lane_of(agent, cellar_processes_leader(by)) != target;
     return cellar_processes_parent(pid) == 0;
 }

@@ -15,6 +15,7 @@
 
 #include "proto/limits.h"
 #include "proto/record.h"
+#include "runtime-image/worker/apart.h"
 #include "runtime-image/worker/cell.h"
 #include "runtime-image/worker/channel.h"
 #include "runtime-image/worker/interrupt.h"
@@ -37,6 +38,10 @@ static const struct {
 /* 20 ms in all, and what sleeping adds. */
 #define LEAVE_PAUSES_MAX 400
 #define LEAVE_PAUSE_NS   50000
+
+/* Descriptors: a copy's socket, and the pipes that it gets when it wakes. */
+#define SOCKETS 1
+#define PIPES   2
 
 #define BREAKERS (sizeof(breakers) / sizeof(breakers[0]))
 
@@ -133,6 +138,18 @@ static bool are_of_openblas(void)
     return openblas;
 }
 
+static bool has_descriptors(size_t count)
+{
+    int fds[SOCKETS + PIPES];
+    size_t n = 0;
+    while (n < count && (fds[n] = open("/", O_PATH | O_CLOEXEC)) >= 0)
+        n++;
+    bool enough = n == count || errno != EMFILE;
+    while (n > 0)
+        close(fds[--n]);
+    return enough;
+}
+
 static const char *find_breaker(void)
 {
     PyObject *modules = PyImport_GetModuleDict();
@@ -142,11 +159,13 @@ static const char *find_breaker(void)
     return NULL;
 }
 
-const char *cellar_freeze_hindrance(void)
+static const char *hindrance(size_t descriptors)
 {
     const char *breaker = find_breaker();
     if (breaker)
         return breaker;
+    if (!has_descriptors(descriptors))
+        return "the program has no file descriptors left";
     size_t all = tasks();
     size_t python = all > 1 ? python_threads() : 0;
     if (python > 0)
@@ -162,6 +181,11 @@ const char *cellar_freeze_hindrance(void)
     }
     freezer.fit_tasks = all;
     return NULL;
+}
+
+const char *cellar_freeze_hindrance(void)
+{
+    return hindrance(SOCKETS + PIPES);
 }
 
 /* ------------------------------------------------------------- forking --- */
@@ -237,8 +261,10 @@ static void be_copy(int socket, const sigset_t *signals, bool adopts)
     (void)sigprocmask(SIG_SETMASK, signals, NULL);
     cellar_cell_move();
     cellar_task_renew();
-    if (reason == CELLAR_WAKE_BRANCH)
+    if (reason == CELLAR_WAKE_BRANCH) {
         cellar_seed_anew();
+        cellar_apart_begin();
+    }
     cellar_interrupt_discard();
     answer(ping);
 }
@@ -249,7 +275,7 @@ bool cellar_freeze(int socket)
 {
     sigset_t all, before;
     int failed = 0;
-    const char *why = cellar_freeze_hindrance();
+    const char *why = hindrance(PIPES);
     cellar_interrupt_discard();
     if (why) {
         cellar_channel_refuse(socket, why);
