@@ -431,11 +431,12 @@ static enum cellar_code bring_up(struct cellar_journal *journal,
                                  struct cellar_error *err)
 {
     int rc = cellar_journal_exec(journal, upgrade);
-    if (rc != SQLITE_OK && !sqlite3_get_autocommit(journal->db))
+    enum cellar_code code = cellar_journal_fail(journal, rc, err);
+    if (!sqlite3_get_autocommit(journal->db))
         (void)cellar_journal_exec(journal, "ROLLBACK");
     if (cellar_journal_number(journal, "PRAGMA user_version") == SCHEMA_VERSION)
-        return CELLAR_OK;
-    return cellar_journal_fail(journal, rc, err);
+        code = CELLAR_OK;
+    return code;
 }
 
 /* An empty file becomes a journal; another program's file, or one of a later
