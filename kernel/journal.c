@@ -155,7 +155,8 @@ static const char *const texts[JOURNAL_STATEMENTS] = {
         "INSERT INTO outputs(cell, kind, seq, part, type, data, blob) "
         "SELECT (?2 << 32) + (cell & 4294967295), kind, seq, part, type, data, "
         "blob FROM outputs WHERE " UP_TO(
-            "cell") " AND cell IN (SELECT id FROM cells WHERE ended_ms > 0)",
+            "cell") " AND EXISTS (SELECT 1 FROM cells "
+                    "WHERE cells.id = outputs.cell AND cells.ended_ms > 0)",
     [JOURNAL_LAST_CELL] =
         "SELECT max(cell), max(delivered) FROM (SELECT " NUMBER
         " AS cell, delivered FROM cells WHERE " OF_SESSION

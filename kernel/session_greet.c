@@ -89,7 +89,7 @@ static void pick_up(struct cellar_session *s)
     if (s->interrupt_late)
         cellar_session_interrupt(s);
     s->interrupt_late = false;
-    cellar_session_ask(s);
+    cellar_session_ask_again(s);
     if (s->resetting)
         cellar_session_ask_reset(s);
 }
@@ -128,6 +128,7 @@ void cellar_session_on_welcome(struct cellar_session *s,
     s->phase = CELLAR_PHASE_BOOTING;
     s->generation = welcome->generation;
     s->last_cell = welcome->last_cell;
+    s->last_delivery = welcome->delivered;
     if (s->arrival == CELLAR_ARRIVAL_ADOPT)
         take_stock(s, welcome);
     if (s->arrival != CELLAR_ARRIVAL_START && welcome->ready)

@@ -18,6 +18,7 @@
 #include "runtime-image/worker/apart.h"
 #include "runtime-image/worker/cell.h"
 #include "runtime-image/worker/channel.h"
+#include "runtime-image/worker/files.h"
 #include "runtime-image/worker/interrupt.h"
 #include "runtime-image/worker/seed.h"
 #include "runtime-image/worker/task.h"
@@ -254,6 +255,7 @@ static void be_copy(int socket, const sigset_t *signals, bool adopts)
 {
     uint64_t ping = 0;
     setsid();
+    cellar_files_part();
     enum cellar_wake_reason reason = cellar_channel_freeze(socket, &ping);
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     (void)adopt(adopts);
@@ -286,6 +288,7 @@ bool cellar_freeze(int socket)
     bool dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1;
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     bool adopts = adopt(false);
+    cellar_files_note();
     if (split(&failed)) {
         be_copy(socket, &before, adopts);
         return false;

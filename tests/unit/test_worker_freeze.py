@@ -186,6 +186,29 @@ class Freeze(WorkerTest):
             "os.read(r, 9)").result)
         self.assertEqual("b'later'", self.result("os.read(r, 9)"))
 
+    def test_a_file_is_read_and_written_on_where_it_was(self):
+        self.run_cell("import os, tempfile\n"
+                      "f = tempfile.TemporaryFile()\n"
+                      "_ = f.write(b'0123456789'); f.flush()\n"
+                      "path = '/proc/self/fd/%d' % f.fileno()\n"
+                      "a, b = [os.open(path, os.O_RDONLY) for _ in 'ab']\n"
+                      "c = os.dup(a)\n"
+                      "os.set_inheritable(c, True)\n"
+                      "log = os.open(path, os.O_WRONLY | os.O_APPEND)\n"
+                      "_ = os.read(a, 2), os.read(b, 2)")
+        copy = self.frozen()
+        self.assertEqual("(b'2', b'3', b'2345', 0)",
+                         self.result("(os.read(a, 1), os.read(c, 1),\n"
+                                     " os.read(b, 4), f.seek(0))"))
+        self.run_cell("_ = os.write(log, b'AB')")
+        copy.wake()
+        self.assertEqual("(b'23', b'45', b'23', 10, True, False)", copy.run(
+            "(os.read(a, 2), os.read(c, 2), os.read(b, 2), f.tell(),\n"
+            " os.get_inheritable(c), os.get_inheritable(a))").result)
+        self.assertEqual("b'6789ABcd'", copy.run(
+            "_ = os.write(log, b'cd')\nos.read(c, 99)").result)
+        self.assertEqual("b'4567'", self.result("os.read(c, 4)"))
+
     def test_a_copy_that_is_let_go_of_ends(self):
         copy = self.frozen()
         copy.socket.shutdown(socket.SHUT_RDWR)
