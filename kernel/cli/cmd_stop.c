@@ -116,7 +116,7 @@ const struct cellar_command cellar_command_stop = {
     .details = "A container that branches share goes with the last of them. "
                "--all removes\n"
                "every named session of this state directory. With --json the "
-               "name is printed as an\n"
-               "object, with --all a list of them.\n",
+               "name is printed\n"
+               "as an object, with --all a list of them.\n",
     .run = run,
 };
