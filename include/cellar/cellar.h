@@ -177,9 +177,9 @@ cellar_interrupt(struct cellar_session *s, struct cellar_error *err);
 /* The same from any thread or signal handler (async-signal-safe). */
 CELLAR_API void cellar_interrupt_signal(struct cellar_session *s);
 
-/* Ends every process of the session but the agent, empties /tmp and
- * /dev/shm, and waits for a fresh worker. A running cell and queued ones end
- * first, as killed. */
+/* Ends every process of the session but the agent, its checkpoints too, empties
+ * /tmp and /dev/shm unless branches live beside it, and waits for a fresh
+ * worker. A running cell and queued ones end first, as killed. */
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_reset(struct cellar_session *s,
                                                       struct cellar_error *err);
 
@@ -240,8 +240,8 @@ cellar_fork(struct cellar_session *s, const char *const *names, size_t count,
             struct cellar_moment *moment, struct cellar_error *err);
 
 /* Removes the record, and the container unless other branches live in it; takes
- * `s`. On failure too `s` is
- * gone; the error says what may be left. NULL is fine. */
+ * `s`. On failure too `s` is gone; the error says what may be left. NULL is
+ * fine. */
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_stop(struct cellar_session *s,
                                                      struct cellar_error *err);
 
