@@ -35,6 +35,7 @@ struct both_op {
     struct both_op *next;
     struct cellar_timer *timer;
     bool asked; /* Docker, and it has not called back */
+    bool late;  /* the list goes on without Docker's */
     bool ended; /* the user was called back, or the op is another's now */
     void *user;
 
@@ -200,13 +201,12 @@ static void list_oci(struct both_op *op)
 static void on_docker_list(void *user, const struct cellar_error *err)
 {
     struct both_op *op = user;
-    bool first = op->timer != NULL;
     op->asked = false;
-    if (op->ended || !first) {
+    if (op->late) {
         settle(op);
         return;
     }
-    cellar_timer_close(CELLAR_TAKE(op->timer));
+    cellar_timer_unset(op->timer);
     if (err && op->both->docker_only)
         end_list(op, err);
     else
@@ -216,7 +216,7 @@ static void on_docker_list(void *user, const struct cellar_error *err)
 static void late_list(void *user)
 {
     struct both_op *op = user;
-    cellar_timer_close(CELLAR_TAKE(op->timer));
+    op->late = true;
     list_oci(op);
 }
 

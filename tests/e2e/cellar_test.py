@@ -87,6 +87,10 @@ def bundle(container, name):
 
 
 def labels(container):
+    """What a container is known by, without the prefix of Docker's labels."""
+    if not OCI:
+        found = json.loads(docker("inspect", container))[0]["Config"]["Labels"]
+        return {key.rpartition(".")[2]: found[key] for key in found}
     with open(bundle(container, "labels.json"), encoding="ascii") as file:
         return json.load(file)
 
@@ -121,6 +125,40 @@ def from_outside(word, container):
                    check=True, timeout=60, stdout=subprocess.PIPE)
     if word == "rm":
         shutil.rmtree(os.path.join(STATE_DIR, "oci", container))
+
+
+def has_file(container, path):
+    """Whether a file is there inside."""
+    if OCI:
+        return os.path.lexists("/proc/%d/root%s" % (
+            first_process(container), path))
+    return subprocess.run(["docker", "exec", container, "ls", path],
+                          capture_output=True, timeout=60).returncode == 0
+
+
+def make_file(container, path):
+    """Makes an empty one, from outside."""
+    if not OCI:
+        docker("exec", container, "touch", path)
+        return
+    with open("/proc/%d/root%s" % (first_process(container), path), "wb"):
+        pass
+
+
+def files_of(container):
+    """All that stands in its files, in a lump; on oci, what was made for it."""
+    if not OCI:
+        return subprocess.run(["docker", "export", container], check=True,
+                              timeout=120, stdout=subprocess.PIPE).stdout
+    lump = []
+    inside = "/proc/%d/root" % first_process(container)
+    for top in bundle(container, ""), inside + "/cellar", inside + "/dev/shm":
+        for folder, _, names in os.walk(top):
+            for path in (os.path.join(folder, name) for name in names):
+                if os.path.isfile(path) and not os.path.islink(path):
+                    with open(path, "rb") as file:
+                        lump.append(file.read())
+    return b"".join(lump)
 
 
 def containers_left():
@@ -178,11 +216,13 @@ class Session:
 
     def has_file(self, path):
         """Whether a file is there inside."""
+        return has_file(self.container(), path)
+
+    def uid(self):
+        """Of its processes."""
         if OCI:
-            pid = first_process(self.container())
-            return os.path.lexists("/proc/%d/root%s" % (pid, path))
-        return subprocess.run(["docker", "exec", self.container(), "ls", path],
-                              capture_output=True, timeout=60).returncode == 0
+            return labels(self.container())["uid"]
+        return int(self.inspect()["Config"]["User"].split(":")[0])
 
     def exec(self, code, *options, timeout=120):
         """Runs a cell; the result object."""

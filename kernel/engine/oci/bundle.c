@@ -173,9 +173,9 @@ static enum cellar_code make_id(char id[OCI_ID_BYTES], struct cellar_error *err)
     uint8_t random[(OCI_ID_BYTES - 1 - 4) / 2];
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return cellar_fail_errno(err, errno, "random numbers");
-    memcpy(id, OCI_ID_PREFIX, 4);
-    for (size_t i = 0; i < sizeof(random); i++)
-        (void)snprintf(id + 4 + 2 * i, 3, "%02x", random[i]);
+    int at = snprintf(id, OCI_ID_BYTES, OCI_ID_PREFIX);
+    for (size_t i = 0; i < sizeof(random); i++, at += 2)
+        (void)snprintf(id + at, 3, "%02x", random[i]);
     return CELLAR_OK;
 }
 
@@ -233,7 +233,7 @@ enum cellar_code cellar_oci_bundle_make(struct oci *oci,
         (void)cellar_oci_bundle_remove(oci, made, NULL);
         return cellar_fail_errno(err, why, "making a container's folder");
     }
-    memcpy(id, made, sizeof(made));
+    (void)snprintf(id, OCI_ID_BYTES, "%s", made);
     *bundle_fd = fd;
     return CELLAR_OK;
 }
@@ -366,6 +366,13 @@ enum cellar_code cellar_oci_fifos_open(int bundle_fd, int fds[3],
     static const int modes[3] = {O_RDWR | O_NONBLOCK, O_RDONLY | O_NONBLOCK,
                                  O_RDONLY | O_NONBLOCK};
     enum cellar_code code = open_fifos(bundle_fd, modes, fds, err);
+    /* The end of a FIFO that had no writer any more when it was opened is told
+     * to nobody, unless a writer comes and goes. */
+    for (int i = 1; i < 3 && !code; i++) {
+        int passing = open_fifo(bundle_fd, i, O_WRONLY | O_NONBLOCK);
+        if (passing >= 0)
+            close(passing);
+    }
     /* A user's quota of pipes may be used up: a small one does, too. */
     for (int i = 0; i < 2 && !code; i++)
         (void)fcntl(fds[i], F_SETPIPE_SZ, FIFO_BYTES);

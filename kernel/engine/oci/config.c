@@ -51,7 +51,6 @@ static bool append(struct making *m, const char *path, json_t *value)
     return value && json_array_append_new(list, value) == 0;
 }
 
-/* "1.2.3" -> {..., "path": 3} */
 static bool refuse(struct making *m, const char *why)
 {
     cellar_fail(m->err, CELLAR_E_USAGE, "%s", why);
@@ -62,10 +61,11 @@ static bool refuse(struct making *m, const char *why)
 
 static bool put_user(struct making *m, const json_t *value)
 {
-    unsigned uid = 0;
-    unsigned gid = 0;
     const char *text = json_string_value(value);
-    if (!text || sscanf(text, "%u:%u", &uid, &gid) != 2 || !uid || !gid)
+    char *end = NULL;
+    unsigned long uid = text ? strtoul(text, &end, 10) : 0;
+    unsigned long gid = uid && *end == ':' ? strtoul(end + 1, &end, 10) : 0;
+    if (!uid || !gid || *end)
         return refuse(m, "container.json: User must be a uid and gid, not "
                          "root's");
     return put(m, "process.user",

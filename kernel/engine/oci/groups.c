@@ -43,13 +43,16 @@ static bool each_group(const char *id, bool (*each)(const char *path))
 static void kill_members(const char *path)
 {
     char file[600];
-    long pid = 0;
+    char line[32];
     (void)snprintf(file, sizeof(file), "%s/cgroup.procs", path);
     FILE *members = fopen(file, "re");
     for (int i = 0;
-         members && i < PROCESSES_MAX && fscanf(members, "%ld", &pid) == 1; i++)
+         members && i < PROCESSES_MAX && fgets(line, sizeof(line), members);
+         i++) {
+        long pid = strtol(line, NULL, 10);
         if (pid > 1 && pid != (long)getpid())
             (void)kill((pid_t)pid, SIGKILL);
+    }
     if (members)
         (void)fclose(members);
 }

@@ -220,7 +220,7 @@ bool cellar_oci_labels_read(int bundle_fd, struct oci_labels *labels);
 enum cellar_code cellar_oci_born_write(int bundle_fd, struct oci_born *born,
                                        struct cellar_error *err);
 bool cellar_oci_born_read(int bundle_fd, struct oci_born *born);
-/* When process `pid` began; 0: it is gone, or waits to be reaped. */
+/* When process `pid` began; 0: it is gone, or going. */
 uint64_t cellar_oci_began(pid_t pid);
 /* Whether it lives, as itself. */
 bool cellar_oci_lives(const struct oci_born *born);

@@ -12,7 +12,19 @@
 
 /* The fields of /proc/PID/stat behind the name, which may hold anything. */
 #define STATE_FIELD 3
+#define FLAGS_FIELD 9
 #define BEGAN_FIELD 22
+
+/* PF_EXITING: it has let go of its files, and will be a zombie soon. */
+#define EXITING 4u
+
+/* The field with this number; `at` is the end of the name. */
+static uint64_t field_of(const char *at, int number)
+{
+    for (int field = STATE_FIELD - 1; at && field < number; field++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
 
 uint64_t cellar_oci_began(pid_t pid)
 {
@@ -24,12 +36,11 @@ uint64_t cellar_oci_began(pid_t pid)
     if (file)
         (void)fclose(file);
     text[len] = '\0';
-    char *at = strrchr(text, ')');
+    const char *at = strrchr(text, ')');
     if (!at || at[1] != ' ' || strchr("ZXx", at[2]))
         return 0;
-    for (int field = STATE_FIELD - 1; at && field < BEGAN_FIELD; field++)
-        at = strchr(at + 1, ' ');
-    return at ? strtoull(at, NULL, 10) : 0;
+    bool exits = field_of(at, FLAGS_FIELD) & EXITING;
+    return exits ? 0 : field_of(at, BEGAN_FIELD);
 }
 
 bool cellar_oci_lives(const struct oci_born *born)

@@ -238,7 +238,7 @@ enum cellar_code cellar_oci_rootfs(struct oci *oci,
 {
     if (!is_preset(spec->image))
         return cellar_fail(
-            err, CELLAR_E_USAGE,
+            err, CELLAR_E_IMAGE,
             "the oci engine has no images, so not %.100s: unpack "
             "it with `cellar image unpack %.100s` and give the "
             "folder with --rootfs, or use --engine docker",

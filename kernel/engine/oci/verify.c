@@ -65,15 +65,15 @@ static const char *check_ids(struct look *l, const char *key,
                              json_int_t wanted_id)
 {
     char text[128];
-    long long ids[4] = {-1, -1, -1, -1};
-    if (!status_of(l, key, text, sizeof(text)) ||
-        sscanf(text, "%lld %lld %lld %lld", &ids[0], &ids[1], &ids[2],
-               &ids[3]) != 4)
+    if (!status_of(l, key, text, sizeof(text)))
         return wrong(l, "its %s can't be read", key);
-    for (int i = 0; i < 4; i++)
-        if (ids[i] != (long long)wanted_id)
-            return wrong(l, "its %s is %lld, not %lld", key, ids[i],
+    char *end = text;
+    for (int i = 0; i < 4; i++) { /* real, effective, saved, of files */
+        long long id = strtoll(end, &end, 10);
+        if (id != (long long)wanted_id)
+            return wrong(l, "its %s is %lld, not %lld", key, id,
                          (long long)wanted_id);
+    }
     return NULL;
 }
 
@@ -234,23 +234,32 @@ static const struct {
     {"RLIMIT_NOFILE", "Max open files"},
 };
 
+/* "unlimited" is none that anybody asks for. */
+static bool is_limit(const char *numbers, const json_t *row)
+{
+    char *end = NULL;
+    unsigned long long soft = strtoull(numbers, &end, 10);
+    unsigned long long hard = strtoull(end, NULL, 10);
+    numbers += strspn(numbers, " ");
+    return *numbers >= '0' && *numbers <= '9' &&
+           soft == (unsigned long long)json_integer_value(
+                       json_object_get(row, "soft")) &&
+           hard == (unsigned long long)json_integer_value(
+                       json_object_get(row, "hard"));
+}
+
 static const char *check_limit(struct look *l, const char *text,
                                const json_t *row)
 {
     char line[LINE_BYTES];
-    unsigned long long soft = UINT64_MAX;
-    unsigned long long hard = UINT64_MAX;
+    bool same = false;
     FILE *file = open_file(l, "limits");
     size_t len = strlen(text);
     while (file && fgets(line, sizeof(line), file))
         if (strncmp(line, text, len) == 0)
-            (void)!sscanf(line + len, "%llu %llu", &soft, &hard);
+            same = is_limit(line + len, row);
     if (file)
         (void)fclose(file);
-    bool same = soft == (unsigned long long)json_integer_value(
-                            json_object_get(row, "soft")) &&
-                hard == (unsigned long long)json_integer_value(
-                            json_object_get(row, "hard"));
     return same ? NULL : wrong(l, "%s is another one", text);
 }
 
