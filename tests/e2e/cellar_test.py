@@ -147,7 +147,7 @@ def from_outside(word, container, state_dir=STATE_DIR):
                     os.path.join(state_dir, "oci", ".run"), *words[word]],
                    check=True, timeout=60, stdout=subprocess.PIPE)
     if word == "rm":
-        shutil.rmtree(bundle(container, "", state_dir))
+        shutil.rmtree(bundle(container, "", state_dir), ignore_errors=True)
 
 
 def has_file(container, path):
