@@ -187,7 +187,7 @@ class Insides(BranchesTest):
                              "[attempt(os.kill, -%d, 9)]"):
                     # Its own and those that have ended meanwhile among them.
                     self.assertRefused(
-                        self.one, "[] if ended(%d) else %s" % (
+                        self.one, "['ENOENT'] if ended(%d) else %s" % (
                             relay, code % relay),
                         "EACCES", "EPERM", "ENOENT", "ESRCH")
             self.assertEqual(0, run("interrupt", self.two.name).status)
