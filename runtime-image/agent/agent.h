@@ -151,6 +151,10 @@ void cellar_lane_unvisit(struct cellar_lane *lane);
 /* Reaps what has died; deaths of workers wait in their lanes. */
 void cellar_lanes_reap(struct cellar_agent *agent);
 
+/* Whether the copy's process is known already: a worker, or another copy. */
+bool cellar_lanes_know(struct cellar_agent *agent,
+                       const struct cellar_copy *copy);
+
 /* Every process of the lane dies, but the copies it has: what is another lane's
  * is spared. Ends the agent when something can't be killed. */
 void cellar_lane_kill(struct cellar_lane *lane);

@@ -50,7 +50,9 @@ static bool reaches(const struct seccomp_notif *asked,
     case SYS_tgkill:
     case SYS_rt_tgsigqueueinfo:
         return is_spared(user, first, by) || is_spared(user, second, by);
-    default: /* kill, tkill, rt_sigqueueinfo; kill also takes a group */
+    case SYS_setpriority:
+        return is_spared(user, second, by);
+    default: /* kill, which also takes a group; the others that take one */
         return is_spared(user, first < 0 ? -first : first, by);
     }
 }

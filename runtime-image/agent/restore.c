@@ -66,7 +66,9 @@ void cellar_lane_thaw(struct cellar_lane *lane)
     lane->freezer.due = false;
     lane->freezer.wake_end = 0;
     lane->freezer.look_at = 0;
-    if (lane->freezer.request > 0)
+    if (lane->freezer.request == CELLAR_MSG_FORK)
+        cellar_lane_no_branch(lane, "every process of the session was ended");
+    else if (lane->freezer.request > 0)
         cellar_lane_settle(lane, "every process of the session was ended");
     cellar_copies_clear(&lane->copies);
     lane->usage.copies = 0;
@@ -147,6 +149,17 @@ static void on_kept(struct cellar_lane *lane, struct cellar_copy *copy,
         reply(lane, 0, why);
 }
 
+/* A worker may have given its socket to whom it likes. */
+static bool is_somebody(const struct cellar_lane *lane,
+                        struct cellar_copy *copy, char why[CELLAR_WHY_MAX])
+{
+    if (!cellar_lanes_know(lane->agent, copy))
+        return false;
+    cellar_copy_drop(copy);
+    (void)snprintf(why, CELLAR_WHY_MAX, "the copy is another one's process");
+    return true;
+}
+
 void cellar_lane_hear_copy(struct cellar_lane *lane, struct cellar_copy *copy)
 {
     char why[CELLAR_WHY_MAX] = "";
@@ -155,6 +168,8 @@ void cellar_lane_hear_copy(struct cellar_lane *lane, struct cellar_copy *copy)
     enum cellar_code code = cellar_copies_hear(copy, lane->agent->now, why);
     if (code == CELLAR_E_AGAIN)
         return;
+    if (code == CELLAR_OK && is_somebody(lane, copy, why))
+        code = CELLAR_E_SYS;
     rank(lane);
     if (!branch)
         on_kept(lane, copy, named, code == CELLAR_OK ? NULL : why);

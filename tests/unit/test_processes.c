@@ -3,6 +3,8 @@
  * its own, with a /proc of its own, and nowhere else. It needs root. */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -17,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -210,6 +213,14 @@ static char state_of(pid_t pid)
     return letter;
 }
 
+/* A process is stopped by itself, soon after it was told to. */
+static bool is_stopped(pid_t pid)
+{
+    for (int i = 0; i < 10000 && state_of(pid) != 'T'; i++)
+        (void)usleep(1000);
+    return state_of(pid) == 'T';
+}
+
 static size_t count_processes(void)
 {
     size_t count = 0;
@@ -313,7 +324,7 @@ static void spare_two(void)
     wait_for_echoes(1);
     MUST(kill_others(spared, 2));
     MUST(spared[0] == busy && spared[1] == idle);
-    MUST(state_of(busy) == 'T' && state_of(idle) == 'T');
+    MUST(is_stopped(busy) && is_stopped(idle));
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         MUST(kill(others[i], 0) < 0 && errno == ESRCH);
     MUST(count_processes() == 3);
@@ -339,7 +350,7 @@ static void spare_one_of_a_bomb(void)
     wait_for_forks(300);
     MUST(kill_others(spared, 1));
     unsigned before = atomic_load(&shared->forks);
-    MUST(spared[0] == one && state_of(one) == 'T');
+    MUST(spared[0] == one && is_stopped(one));
     MUST(count_processes() == 2);
     MUST(waitpid(-1, NULL, WNOHANG) == 0);
     MUST(atomic_load(&shared->forks) == before);
@@ -362,7 +373,7 @@ static void spare_the_dead(void)
             (void)start(wait_for_ever);
         MUST(kill_others(spared, 2));
         MUST(spared[0] == 0 && spared[1] == alive);
-        MUST(state_of(alive) == 'T');
+        MUST(is_stopped(alive));
         MUST(kill(alive, SIGKILL) == 0);
         MUST(waitpid(alive, NULL, 0) == alive);
         MUST(all_are_reaped());
@@ -404,7 +415,7 @@ static void spare_the_living(void)
     wait_for_forks(300);
     MUST(cellar_processes_kill_strangers(&kin));
     MUST(count_processes() == 4);
-    MUST(state_of(living[0]) != 'T' && state_of(frozen[0]) == 'T');
+    MUST(state_of(living[0]) != 'T' && is_stopped(frozen[0]));
     unsigned before = atomic_load(&shared->echoes);
     wait_for_echoes(before + 1);
 }
@@ -433,6 +444,29 @@ static void without_proc_nobody_is_spared(void **state)
     as_process_one(spare_without_proc);
 }
 
+/* ---------------------------------------------------------- thread, process */
+
+static void *tell_number(void *number)
+{
+    *(pid_t *)number = (pid_t)syscall(SYS_gettid);
+    MUST(cellar_processes_leader(*(pid_t *)number) == getpid());
+    return NULL;
+}
+
+static void a_thread_is_of_its_process(void **state)
+{
+    pthread_t thread;
+    pid_t number = 0;
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, tell_number, &number), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_not_equal(number, getpid());
+    assert_int_equal(cellar_processes_leader(getpid()), getpid());
+    assert_int_equal(cellar_processes_leader(0), 0);
+    assert_int_equal(cellar_processes_leader(-7), -7);
+    assert_int_equal(cellar_processes_leader(INT_MAX), INT_MAX);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -445,6 +479,7 @@ int main(void)
         TEST(a_spared_one_that_is_dead_is_told),
         TEST(what_lives_beside_goes_on_with_its_children),
         TEST(without_proc_nobody_is_spared),
+        cmocka_unit_test(a_thread_is_of_its_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
