@@ -94,6 +94,7 @@ struct cellar_waiter {
 /* A request about checkpoints or branches that waits for its answer. */
 struct cellar_asked {
     enum cellar_message_type request; /* 0: none waits */
+    bool timed;                       /* the deadline is its own */
     char tag[CELLAR_TAG_BYTES_MAX + 1];
     cellar_moment_fn *done;
     void *user;
@@ -327,6 +328,7 @@ struct cellar_result *cellar_session_journal_end(struct cellar_session *s,
 /* The session is let go of, and not this process's to write any more. */
 void cellar_session_journal_leave(struct cellar_session *s);
 void cellar_session_journal_reset(struct cellar_session *s);
+void cellar_session_journal_restore(struct cellar_session *s, uint64_t cell);
 /* A branch begins with its past. */
 void cellar_session_journal_branch(struct cellar_session *s,
                                    const struct cellar_record *branch,

@@ -1,5 +1,5 @@
 /* Checkpoints of a session: asked for, answered. One request at a time, between
- * cells; the agent does the rest. */
+ * cells but for a list; the agent does the rest. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +28,8 @@ static enum cellar_code check_tag(enum cellar_ask ask, const char *tag,
                        CELLAR_NAME_RULE);
 }
 
-static enum cellar_code check_idle(const struct cellar_session *s,
+static enum cellar_code check_free(const struct cellar_session *s,
+                                   enum cellar_message_type request,
                                    struct cellar_error *err)
 {
     const struct cellar_job *running = cellar_session_running(s);
@@ -37,7 +38,7 @@ static enum cellar_code check_idle(const struct cellar_session *s,
                            s->err.msg);
     if (s->phase == CELLAR_PHASE_CLOSING || s->leaving)
         return cellar_fail(err, CELLAR_E_LOST, "the session was stopped");
-    if (running || s->jobs)
+    if (request != CELLAR_MSG_LIST && (running || s->jobs))
         return cellar_fail(err, CELLAR_E_BUSY,
                            "cell %" PRIu64 " is running; interrupt it, or wait",
                            running ? running->cell : s->jobs->cell);
@@ -47,9 +48,10 @@ static enum cellar_code check_idle(const struct cellar_session *s,
     return CELLAR_OK;
 }
 
+/* A cell that runs has the deadline; its list is not waited for. */
 void cellar_session_ask(struct cellar_session *s)
 {
-    const struct cellar_asked *asked = &s->asked;
+    struct cellar_asked *asked = &s->asked;
     struct cellar_message msg = {.type = asked->request};
     if (!asked->request || s->phase != CELLAR_PHASE_LIVE)
         return;
@@ -58,7 +60,9 @@ void cellar_session_ask(struct cellar_session *s)
     else if (asked->tag[0])
         msg.u.tag.tag = (struct cellar_bytes){(const uint8_t *)asked->tag,
                                               strlen(asked->tag)};
-    cellar_timer_set(s->deadline, CELLAR_ASK_MS);
+    asked->timed = !cellar_session_running(s);
+    if (asked->timed)
+        cellar_timer_set(s->deadline, CELLAR_ASK_MS);
     cellar_session_send(s, &msg);
 }
 
@@ -77,7 +81,7 @@ enum cellar_code cellar_session_request(struct cellar_session *s,
                                         const struct cellar_asked *asked,
                                         struct cellar_error *err)
 {
-    enum cellar_code code = check_idle(s, err);
+    enum cellar_code code = check_free(s, asked->request, err);
     if (code != CELLAR_OK)
         return code;
     s->asked = *asked;
@@ -106,9 +110,11 @@ static void tell(struct cellar_session *s, const struct cellar_moment *moment,
 {
     struct cellar_asked asked = s->asked;
     s->asked = (struct cellar_asked){0};
-    if (s->phase == CELLAR_PHASE_LIVE)
-        cellar_timer_unset(s->deadline);
-    cellar_session_watch(s); /* of a cell that was sent meanwhile */
+    if (asked.timed) {
+        if (s->phase == CELLAR_PHASE_LIVE)
+            cellar_timer_unset(s->deadline);
+        cellar_session_watch(s); /* of a cell that was sent meanwhile */
+    }
     cellar_branches_free(cellar_supervisor_state_dir(s->c), asked.branches);
     if (asked.done)
         asked.done(asked.user, err ? NULL : moment, err);
@@ -154,6 +160,8 @@ void cellar_session_on_reply(struct cellar_session *s,
     if (!reply->ok)
         code = cellar_fail(&err, CELLAR_E_DENIED, "%.*s", (int)reply->text.len,
                            (const char *)reply->text.data);
+    else if (reply->request == CELLAR_MSG_RESTORE)
+        cellar_session_journal_restore(s, reply->after);
     else if (s->asked.branches)
         code = cellar_branches_record(s, s->asked.branches, reply, &err);
     tell(s, &moment, code == CELLAR_OK ? NULL : &err);

@@ -38,6 +38,14 @@ enum cellar_code cellar_session_greet(struct cellar_session *s, bool first,
     return cellar_channel_greet(&s->channel, first, &hello, err);
 }
 
+static void on_copies(void *user, const struct cellar_moment *moment,
+                      const struct cellar_error *err)
+{
+    struct cellar_session *s = user;
+    (void)err;
+    cellar_control_copies(s->control, moment);
+}
+
 static void on_control(void *user, enum cellar_request request)
 {
     struct cellar_session *s = user;
@@ -46,7 +54,11 @@ static void on_control(void *user, enum cellar_request request)
         cellar_session_interrupt(s);
     else if (request == CELLAR_REQUEST_LEAVE)
         (void)cellar_session_leave(s);
-    else if (cellar_reset_async(s, NULL, NULL, &err) != CELLAR_OK)
+    else if (request == CELLAR_REQUEST_COPIES) {
+        if (cellar_ask_async(s, CELLAR_ASK_LIST, NULL, on_copies, s, NULL) !=
+            CELLAR_OK)
+            cellar_control_copies(s->control, NULL);
+    } else if (cellar_reset_async(s, NULL, NULL, &err) != CELLAR_OK)
         cellar_supervisor_log(s->c, "reset of session '%s': %s", s->record.name,
                               err.msg);
 }

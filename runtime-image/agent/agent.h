@@ -281,8 +281,9 @@ void cellar_lane_close_worker(struct cellar_lane *lane);
 void cellar_lane_fork(struct cellar_lane *lane, uint64_t count);
 
 /* A copy for a branch is frozen, or (`why`) won't be. */
-void cellar_lane_on_branch(struct cellar_lane *lane, struct cellar_copy *copy);
-void cellar_lane_no_branch(struct cellar_lane *lane, const char *why);
+void cellar_lane_on_branch(struct cellar_lane *parent,
+                           struct cellar_copy *copy);
+void cellar_lane_no_branch(struct cellar_lane *parent, const char *why);
 
 /* A branch's worker is awake; or it will not be, and the lane goes. */
 void cellar_branch_awake(struct cellar_lane *lane);

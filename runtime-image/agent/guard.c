@@ -1,6 +1,7 @@
 #include "guard.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <stdint.h>
@@ -39,6 +40,12 @@ static pid_t target(const struct seccomp_notif *asked, unsigned i)
     return (pid_t)(int32_t)asked->data.args[i];
 }
 
+/* Groups are named by the process that leads them. */
+static pid_t leader(pid_t who)
+{
+    return who < 0 && who >= -INT_MAX ? -who : who;
+}
+
 static bool reaches(const struct seccomp_notif *asked,
                     bool (*is_spared)(void *user, pid_t pid, pid_t by),
                     void *user)
@@ -51,9 +58,10 @@ static bool reaches(const struct seccomp_notif *asked,
     case SYS_rt_tgsigqueueinfo:
         return is_spared(user, first, by) || is_spared(user, second, by);
     case SYS_setpriority:
+    case SYS_ioprio_set:
         return is_spared(user, second, by);
-    default: /* kill, which also takes a group; the others that take one */
-        return is_spared(user, first < 0 ? -first : first, by);
+    default: /* kill, tkill, rt_sigqueueinfo, sched_*; kill takes groups too */
+        return is_spared(user, leader(first), by);
     }
 }
 

@@ -1,9 +1,9 @@
 /*
- * The guard: before a process of the session signals another, the kernel asks
- * here (seccomp's user notification: policy.h says for which calls). A frozen
- * copy is of the worker's user, so nothing else stands between it and a cell
- * that would kill it. The numbers travel in registers, so what is answered is
- * what is done.
+ * The guard: before a process of the session signals or schedules another, the
+ * kernel asks here (seccomp's user notification: policy.h says for which calls;
+ * 0 is whoever asks, or its group). A frozen copy is of the worker's user, so
+ * nothing else stands between it and a cell that would kill or starve it. The
+ * numbers travel in registers, so what is answered is what is done.
  *
  * Without a listener (an older kernel) nobody asks, and a cell can kill its
  * session's copies: that costs the state they hold and no more.
@@ -31,7 +31,7 @@ void cellar_guard_init(struct cellar_guard *guard);
 void cellar_guard_add(struct cellar_guard *guard, int fd);
 
 /* Answers one question that waits at listener `i`; `is_spared` says which
- * processes may not be signalled, and by which one. A listener that nobody is
+ * processes may not be reached, and by which one. A listener that nobody is
  * left of is closed, and others may take its number. */
 void cellar_guard_answer(struct cellar_guard *guard, size_t i,
                          bool (*is_spared)(void *user, pid_t pid, pid_t by),

@@ -253,8 +253,8 @@ static struct cellar_lane *lane_of(struct cellar_agent *agent, pid_t pid)
 bool cellar_lanes_guard(void *user, pid_t pid, pid_t by)
 {
     struct cellar_agent *agent = user;
-    if (pid == 1)
-        return true;
+    if (pid <= 1)
+        return pid == 1;
     for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next)
         if (cellar_copies_have(&lane->copies, pid))
             return true;

@@ -32,14 +32,16 @@
 
 #define SET_OWNER 15 /* F_SETOWN_EX */
 
-#define WHO_ONE_PRIORITY   0 /* PRIO_PROCESS */
-#define WHO_GROUP_PRIORITY 1 /* PRIO_PGRP */
-#define WHO_USER_PRIORITY  2 /* PRIO_USER */
-#define WHO_USER_IO        3 /* IOPRIO_WHO_USER */
-#define NETLINK           16
-#define NETLINK_ROUTES    0
-#define MEMFD_NOEXEC_SEAL 8u
-#define NEW_TIME          0x80u /* CLONE_NEWTIME */
+#define WHO_PROCESS_PRIORITY 0 /* PRIO_PROCESS */
+#define WHO_GROUP_PRIORITY   1 /* PRIO_PGRP */
+#define WHO_USER_PRIORITY    2 /* PRIO_USER */
+#define WHO_PROCESS_IO       1 /* IOPRIO_WHO_PROCESS */
+#define WHO_GROUP_IO         2 /* IOPRIO_WHO_PGRP */
+#define WHO_USER_IO          3 /* IOPRIO_WHO_USER */
+#define NETLINK              16
+#define NETLINK_ROUTES       0
+#define MEMFD_NOEXEC_SEAL    8u
+#define NEW_TIME             0x80u /* CLONE_NEWTIME */
 
 /* Newer than the library that knows calls by name; the number is the same on
  * all architectures from 424 on. */
@@ -81,8 +83,8 @@
     X(fcntl,             IS(1, F_SETPIPE_SZ), EPERM,                           \
       "pipes hoard memory that no process is charged for")
 
-/* Frozen copies are of the worker's user, too, and so are the workers of other
- * branches. Which processes they are only the agent knows. */
+/* Frozen copies are of the worker's user, too. Which processes they are only the
+ * agent knows. */
 #define CELLAR_POLICY_COPIES(X)                                                \
     X(kill,              IS(0, EVERYONE), EPERM, "signals for the copies")     \
     X(kill,              NOT(0, AGENT), ASK, "the same, one by one")           \
@@ -90,14 +92,17 @@
     X(tgkill,            NOT(0, AGENT), ASK, "the same")                       \
     X(rt_sigqueueinfo,   NOT(0, AGENT), ASK, "the same")                       \
     X(rt_tgsigqueueinfo, NOT(0, AGENT), ASK, "the same")                       \
-    X(sched_setaffinity, NOT(0, AGENT), ASK, "starves another branch")         \
+    X(sched_setaffinity, NOT(0, AGENT), ASK, "starves them when they wake")    \
     X(sched_setscheduler, NOT(0, AGENT), ASK, "the same")                      \
     X(sched_setparam,    NOT(0, AGENT), ASK, "the same")                       \
     X(sched_setattr,     NOT(0, AGENT), ASK, "the same")                       \
-    X(setpriority,       IS_NOT(0, WHO_ONE_PRIORITY, 1, AGENT), ASK,           \
+    X(setpriority,       IS_NOT(0, WHO_PROCESS_PRIORITY, 1, AGENT), ASK,       \
       "the same")                                                              \
     X(setpriority,       IS_NOT(0, WHO_GROUP_PRIORITY, 1, AGENT), ASK,         \
-      "the same, as its group")                                                \
+      "the same, as their groups")                                             \
+    X(ioprio_set,        IS_NOT(0, WHO_PROCESS_IO, 1, AGENT), ASK,             \
+      "starves their reads")                                                   \
+    X(ioprio_set,        IS_NOT(0, WHO_GROUP_IO, 1, AGENT), ASK, "the same")   \
     X(fcntl,             IS(1, F_SETOWN), EPERM,                               \
       "has the kernel send them, any signal, when a file becomes ready")       \
     X(fcntl,             IS(1, SET_OWNER), EPERM, "the same")                  \

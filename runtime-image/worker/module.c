@@ -139,7 +139,7 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
         cellar_apart_close();
         if (request.kind != CELLAR_RECORD_FREEZE)
             cellar_cell_run(&request, &answer);
-        else if (cellar_freeze(request.socket))
+        else if (request.socket >= 0 && cellar_freeze(request.socket))
             rehearse(&answer);
     }
 }

@@ -14,10 +14,13 @@ from cellar_test import docker
 
 HOST = os.environ["CELLAR_AGENT_HOST"]
 IMAGE = "cellar-runtime:slim"
-PROTECTION = ["--user", "65010:65010", "--cap-drop", "ALL", "--read-only",
-              "--security-opt", "no-new-privileges", "--network", "none",
-              "--pids-limit", "128", "--memory", "256m", "--memory-swap",
-              "256m", "--log-driver", "none",
+# A user of this test process's own: the kernel counts processes by user, over
+# all containers.
+UID = 1 << 24 | os.getpid()
+PROTECTION = ["--user", "%d:%d" % (UID, UID), "--cap-drop", "ALL",
+              "--read-only", "--security-opt", "no-new-privileges",
+              "--network", "none", "--pids-limit", "128", "--memory", "256m",
+              "--memory-swap", "256m", "--log-driver", "none",
               "--tmpfs", "/tmp:noexec,mode=1777,size=32m",
               "--tmpfs", "/dev/shm:noexec,mode=1777,size=32m"]
 DEADLINE = 30

@@ -17,12 +17,14 @@ class EndingTest(SessionTest):
 
     def assertEnding(self, result, status, state, /, **more):
         expected = dict(more, status=status, state=state)
+        expected["restored_from"] = (result["cell"] - 1
+                                     if state == "restored" else None)
         self.assertEqual(expected, {key: result[key] for key in expected},
                          result)
         self.assertNextCell(state)
 
     def assertNextCell(self, state):
-        self.assertEqual(repr("yes" if state == "kept" else "no"), self.value(
+        self.assertEqual(repr("no" if state == "fresh" else "yes"), self.value(
             "globals().get('kept', 'no')"))
 
 
@@ -92,7 +94,7 @@ class Deaf(EndingTest):
         result = self.cell(code, "--timeout", "1s")
         self.assertLess(time.monotonic() - begin, 12)
         self.assertGreaterEqual(result["usage"]["wall_us"], 1_490_000)
-        self.assertEnding(result, "timeout", "fresh", limit=Timeout.LIMIT)
+        self.assertEnding(result, "timeout", "restored", limit=Timeout.LIMIT)
         return result
 
     def test_sigint_ignored(self):
@@ -127,7 +129,7 @@ class Deaf(EndingTest):
         result = self.cell("import os\n"
                            "os.execv('/bin/sleep', ['sleep', '99'])",
                            "--timeout", "1s")
-        self.assertEnding(result, "timeout", "fresh")
+        self.assertEnding(result, "timeout", "restored")
 
 
 class Interrupt(EndingTest):
@@ -158,7 +160,7 @@ class Interrupt(EndingTest):
             process.send_signal(signal.SIGINT)
             _, result = result_of(process)
             self.assertLess(time.monotonic() - begin, 10)
-        self.assertEnding(result, "interrupted", "fresh")
+        self.assertEnding(result, "interrupted", "restored")
 
     def test_a_flood_is_interrupted_too(self):
         with self.session.running("while True: print('x' * 1000)") as process:
@@ -215,14 +217,14 @@ class Exit(EndingTest):
 
     def test_os_exit(self):
         result = self.cell("import os\nprint('bye', flush=True)\nos._exit(7)")
-        self.assertEnding(result, "exited", "fresh", stdout="bye\n",
+        self.assertEnding(result, "exited", "restored", stdout="bye\n",
                           exit_code=7, signal=None)
 
     def test_os_exit_in_a_thread(self):
         result = self.cell("import os, threading, time\n"
                            "threading.Timer(0.1, os._exit, (9,)).start()\n"
                            "time.sleep(30)")
-        self.assertEnding(result, "exited", "fresh", exit_code=9)
+        self.assertEnding(result, "exited", "restored", exit_code=9)
 
     def test_a_childs_exit_is_not_the_cells(self):
         result = self.cell("import os\n"
@@ -242,7 +244,7 @@ class Exit(EndingTest):
 
 class Crash(EndingTest):
     def check(self, code, name):
-        self.assertEnding(self.cell(code), "killed", "fresh", signal=name,
+        self.assertEnding(self.cell(code), "killed", "restored", signal=name,
                           exit_code=None, limit=None)
 
     def test_segmentation_fault(self):
@@ -261,7 +263,7 @@ class Crash(EndingTest):
     def test_output_before_it_arrives(self):
         result = self.cell("import ctypes\nprint('last words')\n"
                            "ctypes.string_at(0)")
-        self.assertEnding(result, "killed", "fresh", stdout="last words\n")
+        self.assertEnding(result, "killed", "restored", stdout="last words\n")
 
     def test_a_deep_recursion(self):
         result = self.cell("import sys\nsys.setrecursionlimit(1 << 30)\n"
@@ -277,13 +279,32 @@ class Crash(EndingTest):
             self.assertEqual("MemoryError", result["error"]["name"])
             self.assertNextCell("kept")
             return
-        self.assertEnding(result, "out_of_memory", "fresh", limit={
+        self.assertEnding(result, "out_of_memory", "restored", limit={
             "name": "memory", "value": 256 << 20, "unit": "bytes"})
+
+    def test_what_the_cell_changed_is_lost_with_it(self):
+        self.check("kept = 'changed'\nmore = 1\nimport os\nos.abort()",
+                   "SIGABRT")
+        self.assertEqual("('yes', False)",
+                         self.value("kept, 'more' in globals()"))
 
     def test_crash_after_crash(self):
         for _ in range(10):
             self.ok("kept = 'yes'")
             self.check("import ctypes\nctypes.string_at(0)", "SIGSEGV")
+
+
+class WithoutCheckpoints(EndingTest):
+    OPTIONS = *EndingTest.OPTIONS, "--checkpoint", "off"
+
+    def test_the_state_is_lost_with_the_worker(self):
+        for code, status in (("os.abort()", "killed"),
+                             ("os._exit(7)", "exited"),
+                             ("os.kill(os.getpid(), 19)", "timeout")):
+            with self.subTest(code=code):
+                self.ok("kept = 'yes'")
+                self.assertEnding(self.cell("import os\n" + code, "--timeout",
+                                            "1s"), status, "fresh")
 
 
 if __name__ == "__main__":

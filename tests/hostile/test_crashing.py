@@ -27,8 +27,8 @@ class Signals(HostileTest):
         if number in IGNORED:
             return ("ok", "kept", None)
         if number == signal.SIGSTOP:
-            return ("timeout", "fresh", None)
-        return ("killed", "fresh", name_of(number))
+            return ("timeout", "restored", None)
+        return ("killed", "restored", name_of(number))
 
     def test_each_signal_to_itself(self):
         for number in sorted(set(range(1, 65)) - LIBC - {signal.SIGINT}):
@@ -52,7 +52,7 @@ class Signals(HostileTest):
                            ("ctypes.CFUNCTYPE(None)(1)()", "SIGSEGV")):
             with self.subTest(code=code):
                 result = self.cell("import ctypes, os\n" + code)
-                self.assertEqual(("killed", name, "fresh"),
+                self.assertEqual(("killed", name, "restored"),
                                  (result["status"], result["signal"],
                                   result["state"]))
                 self.assertAlive()
@@ -62,7 +62,7 @@ class RunningOut(HostileTest):
     def test_memory_twenty_times(self):
         for _ in range(20):
             result = self.cell("x = []\nwhile 1: x.append(bytearray(1 << 20))")
-            self.assertEqual(("out_of_memory", "fresh", {
+            self.assertEqual(("out_of_memory", "restored", {
                 "name": "memory", "value": 128 << 20, "unit": "bytes"}),
                 (result["status"], result["state"], result["limit"]))
             self.assertAlive()
@@ -171,6 +171,10 @@ class Endless(HostileTest):
 
 
 class LeftBehind(HostileTest):
+    """For a worker that starts: a copy has looked for its modules already."""
+
+    OPTIONS = HostileTest.OPTIONS + ("--checkpoint", "off")
+
     def test_files_that_python_would_run(self):
         self.ok("import os\n"
                 "for name in ('json.py', 'usercustomize.py', 'os.py',\n"

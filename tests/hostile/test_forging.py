@@ -9,7 +9,14 @@ from hostile import HostileTest, popen, run
 
 # Records as proto/record.h has them.
 FORGE = """
-import os, struct, sys, time
+import os, stat, struct, sys, time
+def channel():
+    for fd in range(3, 256):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode): return fd
+        except OSError: pass
+def tell(records):
+    os.write(channel(), records)
 def record(kind, body):
     return struct.pack('>I', len(body)) + kind + body
 def end(ticket, outcome=0, code=0):
@@ -71,7 +78,7 @@ class Text(HostileTest):
             "'mine'")
         self.assertIn(result["status"], ("ok", "killed"))
         if result["status"] == "killed":
-            self.assertEqual("fresh", result["state"])
+            self.assertEqual("restored", result["state"])
 
     def test_the_terminal_shows_no_raw_escape(self):
         evil = "\\x1b[31m\\x1b]0;title\\x07\\x9b2J"
@@ -104,10 +111,11 @@ class Text(HostileTest):
 
 
 class OwnChannel(HostileTest):
-    """The worker's own channel: fd 3, where it says how its cell went.
+    """The worker's own channel, where it says how its cell went: the first
+    socket that it has.
 
     A worker that lies about its cell can spoil what is its own: this cell's
-    content, and the next cell, which then ends as killed and says fresh. It
+    content, and the next cell, which then ends as killed and says restored. It
     can't make that one's answer, nor the ending of any.
     """
 
@@ -121,7 +129,7 @@ class OwnChannel(HostileTest):
     def assertNextIsRightOrSpoilt(self):
         following = self.cell("print('next')\n40 + 2")
         if following["status"] == "killed":
-            self.assertEqual(("fresh", None),
+            self.assertEqual(("restored", None),
                              (following["state"], following["result"]))
             following = self.cell("print('next')\n40 + 2")
         self.assertEqual(("ok", "next\n", {"text/plain": "42"}),
@@ -131,14 +139,14 @@ class OwnChannel(HostileTest):
     def test_a_fake_end_while_the_cell_goes_on(self):
         number = self.cell_number()
         result = self.cell(
-            "os.write(3, record(b'M', b'text/plain\\0forged') + end(%d))\n"
+            "tell(record(b'M', b'text/plain\\0forged') + end(%d))\n"
             "time.sleep(0.3)\nprint('LATE')\n'LATE'" % number)
         self.assertEqual(number, result["cell"])
         self.assertNextIsRightOrSpoilt()
 
     def test_a_fake_end_of_later_cells(self):
         number = self.cell_number()
-        self.cell("os.write(3, b''.join(end(n) for n in range(%d, %d)))\n"
+        self.cell("tell(b''.join(end(n) for n in range(%d, %d)))\n"
                   "time.sleep(0.1)" % (number, number + 20))
         for _ in range(5):
             self.assertNextIsRightOrSpoilt()
@@ -147,8 +155,8 @@ class OwnChannel(HostileTest):
         """An END that the cell wrote itself lacks the cell's ticket: what the
         worker came to after it is what the ending tells."""
         number = self.cell_number()
-        result = self.cell("os.write(3, end(%d))\n%s" % (number, death))
-        self.assertEqual(ending + ("fresh",), (
+        result = self.cell("tell(end(%d))\n%s" % (number, death))
+        self.assertEqual(ending + ("restored",), (
             result["status"], result["exit_code"], result["signal"],
             result["state"]))
 
@@ -171,27 +179,27 @@ class OwnChannel(HostileTest):
     def test_a_stolen_ticket(self):
         """The ticket is in the worker's memory. Who looks for it there can
         end his cell early, and no more: the death that follows is told by
-        this cell's ending or, when that was out already, by the next one's
-        state."""
+        this cell's ending or state or, when these were out already, by the
+        next one's state."""
         self.ok(FORGE + STEAL + "here = 1")
         number = self.cell_number()
         result = self.cell("stolen = steal(%d)\n"
-                           "for ticket in stolen: os.write(3, end(ticket))\n"
+                           "for ticket in stolen: tell(end(ticket))\n"
                            "time.sleep(0.2)\nos._exit(0)" % number)
-        if result["status"] == "ok":
-            self.assertEqual("kept", result["state"])
+        if result["state"] == "kept":
+            self.assertEqual("ok", result["status"])
             time.sleep(1)
             following = self.cell("'here' in globals()")
-            self.assertEqual(("fresh", {"text/plain": "False"}),
+            self.assertEqual(("restored", {"text/plain": "True"}),
                              (following["state"], following["result"]))
         else:
-            self.assertEqual("fresh", result["state"])
+            self.assertEqual("restored", result["state"])
 
     def test_an_error_that_is_none(self):
         number = self.cell_number()
         result = self.cell(
-            "os.write(3, record(b'N', b'Fake') + record(b'T', b'text') +\n"
-            "            end(%d, 1))\ntime.sleep(0.3)" % number)
+            "tell(record(b'N', b'Fake') + record(b'T', b'text') +\n"
+            "     end(%d, 1))\ntime.sleep(0.3)" % number)
         self.assertEqual(number, result["cell"])
         self.assertIn(result["status"], ("error", "ok", "killed"))
         self.assertNextIsRightOrSpoilt()
@@ -207,16 +215,17 @@ class OwnChannel(HostileTest):
                        "for i in range(50))"):
             with self.subTest(forged=forged):
                 self.ok(FORGE)
-                result = self.cell("os.write(3, %s)\ntime.sleep(0.2)\n'mine'"
+                result = self.cell("tell(%s)\ntime.sleep(0.2)\n'mine'"
                                    % forged)
                 self.assertIn((result["status"], result["state"]),
-                              (("ok", "kept"), ("killed", "fresh")))
+                              (("ok", "kept"), ("killed", "restored")))
                 self.assertAlive()
 
     def test_the_channel_closed(self):
-        for code in ("os.close(3)", "os.dup2(1, 3)",
+        for code in ("os.close(channel())", "os.dup2(1, channel())",
                      "import socket\n"
-                     "socket.socket(fileno=3).shutdown(socket.SHUT_RDWR)",
+                     "s = socket.socket(fileno=channel())\n"
+                     "s.shutdown(socket.SHUT_RDWR)",
                      "for fd in range(256):\n"
                      "    try: os.close(fd)\n"
                      "    except OSError: pass"):
@@ -233,7 +242,7 @@ class OwnChannel(HostileTest):
         self.ok("import threading\n"
                 "def steal():\n"
                 "    while True:\n"
-                "        try: os.read(3, 65536)\n"
+                "        try: os.read(channel(), 65536)\n"
                 "        except OSError: return\n"
                 "threading.Thread(target=steal, daemon=True).start()")
         self.cell("'stolen'", "--timeout", "1s")

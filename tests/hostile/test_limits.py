@@ -31,7 +31,7 @@ class Inside(SessionTest):
 
     def test_memory(self):
         result = self.cell("x = []\nwhile 1: x.append(bytearray(1 << 20))")
-        self.assertEqual(("out_of_memory", "fresh", {
+        self.assertEqual(("out_of_memory", "restored", {
             "name": "memory", "value": 96 * MIB, "unit": "bytes"}),
             (result["status"], result["state"], result["limit"]))
         self.assertGreater(result["usage"]["peak_memory_bytes"], 60 * MIB)
@@ -130,7 +130,7 @@ class Inside(SessionTest):
         result = self.cell("import signal\n"
                            "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
                            "while True: pass", "--timeout", "500ms")
-        self.assertEqual(("timeout", "fresh"),
+        self.assertEqual(("timeout", "restored"),
                          (result["status"], result["state"]))
         self.assertGreaterEqual(result["usage"]["wall_us"], 690_000)
 
