@@ -1,7 +1,9 @@
 #include "control.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,12 +27,17 @@ static const char *const words[] = {
     [CELLAR_REQUEST_INTERRUPT] = "interrupt\n",
     [CELLAR_REQUEST_RESET] = "reset\n",
     [CELLAR_REQUEST_LEAVE] = "leave\n",
+    [CELLAR_REQUEST_COPIES] = "copies\n",
 };
+
+/* Of any line. */
+#define LINE_MAX_BYTES 64
 
 struct cellar_control {
     struct cellar_loop *loop;
     int fd;
-    int peer; /* the one asker that is being heard, or -1 */
+    int peer;   /* the one asker that is being heard, or -1 */
+    bool waits; /* it has asked for copies */
     struct cellar_watch *watch, *peer_watch;
     void (*ask)(void *user, enum cellar_request request);
     void *user;
@@ -42,13 +49,42 @@ static void drop_peer(struct cellar_control *control)
     if (control->peer >= 0)
         close(control->peer);
     control->peer = -1;
+    control->waits = false;
+}
+
+static void answer(struct cellar_control *control, const char *line)
+{
+    (void)send(control->peer, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
+    drop_peer(control);
+}
+
+void cellar_control_copies(struct cellar_control *control,
+                           const struct cellar_moment *moment)
+{
+    char line[LINE_MAX_BYTES] = "no\n";
+    if (!control || !control->waits)
+        return;
+    if (moment)
+        (void)snprintf(line, sizeof line, "%zu %" PRIu64 "\n", moment->count,
+                       moment->held_bytes);
+    answer(control, line);
+}
+
+static void take(struct cellar_control *control, enum cellar_request request)
+{
+    control->waits = request == CELLAR_REQUEST_COPIES;
+    if (control->waits)
+        (void)!cellar_watch_set(control->peer_watch, 0);
+    else
+        answer(control, "ok\n");
+    control->ask(control->user, request);
 }
 
 /* An asker writes its line in one go; what comes otherwise is no request. */
 static void on_line(void *user, int events)
 {
     struct cellar_control *control = user;
-    char line[32] = "";
+    char line[LINE_MAX_BYTES] = "";
     (void)events;
     if (recv(control->peer, line, sizeof line - 1, MSG_DONTWAIT) < 0 &&
         (errno == EAGAIN || errno == EINTR))
@@ -56,9 +92,7 @@ static void on_line(void *user, int events)
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         if (strcmp(line, words[i]) != 0)
             continue;
-        (void)send(control->peer, "ok\n", 3, MSG_NOSIGNAL | MSG_DONTWAIT);
-        drop_peer(control);
-        control->ask(control->user, (enum cellar_request)i);
+        take(control, (enum cellar_request)i);
         return;
     }
     drop_peer(control);
@@ -131,12 +165,13 @@ void cellar_control_free(struct cellar_control *control)
     free(control);
 }
 
-enum cellar_code cellar_control_ask(const char *state_dir, const char *name,
-                                    enum cellar_request request,
-                                    struct cellar_error *err)
+/* The line that the process which has `name` answers; `line` comes as zeros. */
+static enum cellar_code exchange(const char *state_dir, const char *name,
+                                 enum cellar_request request,
+                                 char line[LINE_MAX_BYTES],
+                                 struct cellar_error *err)
 {
     char path[4096 + CELLAR_NAME_BYTES_MAX + 16];
-    char line[16] = "";
     struct sockaddr_un address;
     struct timeval patience = {.tv_sec = ASK_SECONDS};
     (void)snprintf(path, sizeof path, "%s/sessions/%s", state_dir, name);
@@ -152,9 +187,49 @@ enum cellar_code cellar_control_ask(const char *state_dir, const char *name,
                            "the process that has session '%s' does not listen",
                            name);
     if (send(fd, words[request], strlen(words[request]), MSG_NOSIGNAL) < 0 ||
-        recv(fd, line, sizeof line - 1, 0) <= 0 || strcmp(line, "ok\n") != 0)
+        recv(fd, line, LINE_MAX_BYTES - 1, 0) <= 0)
         return cellar_fail(err, CELLAR_E_TIMEOUT,
                            "the process that has session '%s' does not answer",
                            name);
     return CELLAR_OK;
+}
+
+enum cellar_code cellar_control_ask(const char *state_dir, const char *name,
+                                    enum cellar_request request,
+                                    struct cellar_error *err)
+{
+    char line[LINE_MAX_BYTES] = "";
+    enum cellar_code code = exchange(state_dir, name, request, line, err);
+    if (code == CELLAR_OK && strcmp(line, "ok\n") != 0)
+        code = cellar_fail(err, CELLAR_E_TIMEOUT,
+                           "the process that has session '%s' does not answer",
+                           name);
+    return code;
+}
+
+static bool read_copies(const char *line, struct cellar_moment *moment)
+{
+    char *end = NULL;
+    if (!isdigit((unsigned char)line[0]))
+        return false;
+    moment->count = strtoul(line, &end, 10);
+    if (end[0] != ' ' || !isdigit((unsigned char)end[1]))
+        return false;
+    moment->held_bytes = strtoull(end, &end, 10);
+    return strcmp(end, "\n") == 0;
+}
+
+enum cellar_code cellar_control_ask_copies(const char *state_dir,
+                                           const char *name,
+                                           struct cellar_moment *moment,
+                                           struct cellar_error *err)
+{
+    char line[LINE_MAX_BYTES] = "";
+    enum cellar_code code =
+        exchange(state_dir, name, CELLAR_REQUEST_COPIES, line, err);
+    *moment = (struct cellar_moment){0};
+    if (code == CELLAR_OK && !read_copies(line, moment))
+        code = cellar_fail(err, CELLAR_E_AGAIN,
+                           "session '%s' is busy with something else", name);
+    return code;
 }

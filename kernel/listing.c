@@ -1,4 +1,4 @@
-/* Sessions seen from outside: listed, and measured. */
+/* Sessions seen from outside: listed. */
 #include <string.h>
 
 #include "fail.h"
@@ -113,70 +113,5 @@ enum cellar_code cellar_list(struct cellar *c, cellar_info_fn *each, void *user,
         cellar_finds_reap(&listing.finds);
     }
     cellar_finds_done(&listing.finds);
-    return code;
-}
-
-/* ------------------------------------------------------------- measured -- */
-
-static void fill_stats(struct cellar *c, const struct cellar_record *record,
-                       const struct cellar_found *found,
-                       struct cellar_stats *stats)
-{
-    struct cellar_journal *journal = cellar_supervisor_journal(c, NULL);
-    struct cellar_journal_glance glance = {.cells = record->cells,
-                                           .output_bytes = CELLAR_UNKNOWN};
-    char place[CELLAR_PLACE_MAX];
-    cellar_record_place(record, place);
-    if (journal)
-        (void)!cellar_journal_glance(journal, place, &glance, NULL);
-    *stats = (struct cellar_stats){.state = glance.running ? "busy" : "idle",
-                                   .taken_us = cellar_loop_now_us(),
-                                   .cpu_us = found->usage.cpu_us,
-                                   .memory_bytes = found->usage.memory_bytes,
-                                   .memory_limit_bytes =
-                                       found->usage.memory_limit_bytes,
-                                   .pids = found->usage.pids,
-                                   .pids_limit = found->usage.pids_limit,
-                                   .output_bytes = glance.output_bytes,
-                                   .cells = glance.cells};
-    if (!strcmp(found->state, "paused"))
-        stats->state = "paused";
-}
-
-static enum cellar_code measure(struct cellar_finds *finds,
-                                const struct cellar_record *record,
-                                struct cellar_stats *stats,
-                                struct cellar_error *err)
-{
-    struct cellar_found *found =
-        cellar_finds_at(finds, record->container, record->name);
-    if (!found || record->lost[0])
-        return cellar_fail(err, CELLAR_E_LOST, "session '%s' is lost",
-                           record->name);
-    cellar_found_measure(finds, found);
-    if (!found->measured) {
-        *err = found->usage_err;
-        return cellar_wrap(err, "session '%s'", record->name);
-    }
-    fill_stats(finds->c, record, found, stats);
-    return CELLAR_OK;
-}
-
-enum cellar_code cellar_stats_name(struct cellar *c, const char *name,
-                                   struct cellar_stats *stats,
-                                   struct cellar_error *err)
-{
-    struct cellar_finds finds = {0};
-    struct cellar_record record = {0};
-    enum cellar_code code = cellar_name_check(name, err);
-    if (code == CELLAR_OK)
-        code = cellar_record_load(cellar_supervisor_state_dir(c), name, &record,
-                                  err);
-    if (code != CELLAR_OK)
-        return code;
-    code = cellar_finds_init(&finds, c, err);
-    if (code == CELLAR_OK)
-        code = measure(&finds, &record, stats, err);
-    cellar_finds_done(&finds);
     return code;
 }

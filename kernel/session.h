@@ -94,6 +94,7 @@ struct cellar_waiter {
 /* A request about checkpoints or branches that waits for its answer. */
 struct cellar_asked {
     enum cellar_message_type request; /* 0: none waits */
+    bool timed;                       /* the deadline is its own */
     char tag[CELLAR_TAG_BYTES_MAX + 1];
     cellar_moment_fn *done;
     void *user;
@@ -143,7 +144,9 @@ struct cellar_session {
     bool untold_asked; /* the journal, for what nobody was told of */
     bool left;         /* it is another process's to write */
     uint64_t generation;
-    uint64_t last_cell; /* the agent's word when it was greeted last */
+    uint64_t last_cell;     /* the agent's word when it was greeted last */
+    uint64_t last_delivery; /* the same */
+    bool ask_again;         /* what was asked, when that delivery has come */
     uint64_t
         landlock_abi; /* that confines the worker; 0: the kernel has none */
     struct cellar_timer *turn;
@@ -270,8 +273,10 @@ void cellar_session_end_jobs(struct cellar_session *s,
 enum cellar_code cellar_session_request(struct cellar_session *s,
                                         const struct cellar_asked *asked,
                                         struct cellar_error *err);
-/* Sends the request that waits, also again. */
+/* Sends the request that waits; _again: when the stream had broken meanwhile.
+ */
 void cellar_session_ask(struct cellar_session *s);
+void cellar_session_ask_again(struct cellar_session *s);
 /* It will not be answered. */
 void cellar_session_tell_asked(struct cellar_session *s,
                                const struct cellar_error *err);
@@ -323,6 +328,7 @@ struct cellar_result *cellar_session_journal_end(struct cellar_session *s,
 /* The session is let go of, and not this process's to write any more. */
 void cellar_session_journal_leave(struct cellar_session *s);
 void cellar_session_journal_reset(struct cellar_session *s);
+void cellar_session_journal_restore(struct cellar_session *s, uint64_t cell);
 /* A branch begins with its past. */
 void cellar_session_journal_branch(struct cellar_session *s,
                                    const struct cellar_record *branch,

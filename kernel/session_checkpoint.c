@@ -1,5 +1,5 @@
 /* Checkpoints of a session: asked for, answered. One request at a time, between
- * cells; the agent does the rest. */
+ * cells but for a list; the agent does the rest. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +28,8 @@ static enum cellar_code check_tag(enum cellar_ask ask, const char *tag,
                        CELLAR_NAME_RULE);
 }
 
-static enum cellar_code check_idle(const struct cellar_session *s,
+static enum cellar_code check_free(const struct cellar_session *s,
+                                   enum cellar_message_type request,
                                    struct cellar_error *err)
 {
     const struct cellar_job *running = cellar_session_running(s);
@@ -37,7 +38,7 @@ static enum cellar_code check_idle(const struct cellar_session *s,
                            s->err.msg);
     if (s->phase == CELLAR_PHASE_CLOSING || s->leaving)
         return cellar_fail(err, CELLAR_E_LOST, "the session was stopped");
-    if (running || s->jobs)
+    if (request != CELLAR_MSG_LIST && (running || s->jobs))
         return cellar_fail(err, CELLAR_E_BUSY,
                            "cell %" PRIu64 " is running; interrupt it, or wait",
                            running ? running->cell : s->jobs->cell);
@@ -47,9 +48,10 @@ static enum cellar_code check_idle(const struct cellar_session *s,
     return CELLAR_OK;
 }
 
+/* A cell that runs has the deadline; its list is not waited for. */
 void cellar_session_ask(struct cellar_session *s)
 {
-    const struct cellar_asked *asked = &s->asked;
+    struct cellar_asked *asked = &s->asked;
     struct cellar_message msg = {.type = asked->request};
     if (!asked->request || s->phase != CELLAR_PHASE_LIVE)
         return;
@@ -58,8 +60,20 @@ void cellar_session_ask(struct cellar_session *s)
     else if (asked->tag[0])
         msg.u.tag.tag = (struct cellar_bytes){(const uint8_t *)asked->tag,
                                               strlen(asked->tag)};
-    cellar_timer_set(s->deadline, CELLAR_ASK_MS);
+    asked->timed = !cellar_session_running(s);
+    if (asked->timed)
+        cellar_timer_set(s->deadline, CELLAR_ASK_MS);
     cellar_session_send(s, &msg);
+}
+
+/* The answer may be on its way already: a fork is not to be made twice. */
+void cellar_session_ask_again(struct cellar_session *s)
+{
+    s->ask_again = s->asked.request && s->channel.delivered < s->last_delivery;
+    if (s->ask_again)
+        cellar_timer_set(s->deadline, CELLAR_ASK_MS);
+    else
+        cellar_session_ask(s);
 }
 
 /* While the session is away the request waits for it to be back. */
@@ -67,7 +81,7 @@ enum cellar_code cellar_session_request(struct cellar_session *s,
                                         const struct cellar_asked *asked,
                                         struct cellar_error *err)
 {
-    enum cellar_code code = check_idle(s, err);
+    enum cellar_code code = check_free(s, asked->request, err);
     if (code != CELLAR_OK)
         return code;
     s->asked = *asked;
@@ -96,9 +110,11 @@ static void tell(struct cellar_session *s, const struct cellar_moment *moment,
 {
     struct cellar_asked asked = s->asked;
     s->asked = (struct cellar_asked){0};
-    if (s->phase == CELLAR_PHASE_LIVE)
-        cellar_timer_unset(s->deadline);
-    cellar_session_watch(s); /* of a cell that was sent meanwhile */
+    if (asked.timed) {
+        if (s->phase == CELLAR_PHASE_LIVE)
+            cellar_timer_unset(s->deadline);
+        cellar_session_watch(s); /* of a cell that was sent meanwhile */
+    }
     cellar_branches_free(cellar_supervisor_state_dir(s->c), asked.branches);
     if (asked.done)
         asked.done(asked.user, err ? NULL : moment, err);
@@ -120,6 +136,13 @@ static void warn(struct cellar_session *s, const struct cellar_msg_reply *reply)
         (const char *)reply->text.data);
 }
 
+/* It answers what a process asked that had the session before. */
+static bool is_stale(const struct cellar_session *s)
+{
+    return s->arrival == CELLAR_ARRIVAL_ADOPT &&
+           s->channel.delivered <= s->last_delivery;
+}
+
 void cellar_session_on_reply(struct cellar_session *s,
                              const struct cellar_msg_reply *reply)
 {
@@ -131,11 +154,14 @@ void cellar_session_on_reply(struct cellar_session *s,
         warn(s, reply);
     else if (reply->request == CELLAR_MSG_STOP)
         cellar_session_left(s);
-    if (reply->request == 0 || reply->request != s->asked.request)
+    if (reply->request == 0 || reply->request != s->asked.request ||
+        is_stale(s))
         return;
     if (!reply->ok)
         code = cellar_fail(&err, CELLAR_E_DENIED, "%.*s", (int)reply->text.len,
                            (const char *)reply->text.data);
+    else if (reply->request == CELLAR_MSG_RESTORE)
+        cellar_session_journal_restore(s, reply->after);
     else if (s->asked.branches)
         code = cellar_branches_record(s, s->asked.branches, reply, &err);
     tell(s, &moment, code == CELLAR_OK ? NULL : &err);
@@ -159,7 +185,7 @@ void cellar_session_on_copies(struct cellar_session *s,
     struct cellar_checkpoint list[CELLAR_COPIES_MAX];
     struct cellar_moment moment = {.held_bytes = copies->held_bytes,
                                    .list = list};
-    if (s->asked.request != CELLAR_MSG_LIST)
+    if (s->asked.request != CELLAR_MSG_LIST || is_stale(s))
         return;
     for (size_t i = 0; i < copies->count; i++) {
         const struct cellar_kept *kept = &copies->kept[i];

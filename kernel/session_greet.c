@@ -38,6 +38,14 @@ enum cellar_code cellar_session_greet(struct cellar_session *s, bool first,
     return cellar_channel_greet(&s->channel, first, &hello, err);
 }
 
+static void on_copies(void *user, const struct cellar_moment *moment,
+                      const struct cellar_error *err)
+{
+    struct cellar_session *s = user;
+    (void)err;
+    cellar_control_copies(s->control, moment);
+}
+
 static void on_control(void *user, enum cellar_request request)
 {
     struct cellar_session *s = user;
@@ -46,7 +54,11 @@ static void on_control(void *user, enum cellar_request request)
         cellar_session_interrupt(s);
     else if (request == CELLAR_REQUEST_LEAVE)
         (void)cellar_session_leave(s);
-    else if (cellar_reset_async(s, NULL, NULL, &err) != CELLAR_OK)
+    else if (request == CELLAR_REQUEST_COPIES) {
+        if (cellar_ask_async(s, CELLAR_ASK_LIST, NULL, on_copies, s, NULL) !=
+            CELLAR_OK)
+            cellar_control_copies(s->control, NULL);
+    } else if (cellar_reset_async(s, NULL, NULL, &err) != CELLAR_OK)
         cellar_supervisor_log(s->c, "reset of session '%s': %s", s->record.name,
                               err.msg);
 }
@@ -77,7 +89,7 @@ static void pick_up(struct cellar_session *s)
     if (s->interrupt_late)
         cellar_session_interrupt(s);
     s->interrupt_late = false;
-    cellar_session_ask(s);
+    cellar_session_ask_again(s);
     if (s->resetting)
         cellar_session_ask_reset(s);
 }
@@ -116,6 +128,7 @@ void cellar_session_on_welcome(struct cellar_session *s,
     s->phase = CELLAR_PHASE_BOOTING;
     s->generation = welcome->generation;
     s->last_cell = welcome->last_cell;
+    s->last_delivery = welcome->delivered;
     if (s->arrival == CELLAR_ARRIVAL_ADOPT)
         take_stock(s, welcome);
     if (s->arrival != CELLAR_ARRIVAL_START && welcome->ready)
@@ -151,10 +164,13 @@ void cellar_session_on_fault(struct cellar_session *s,
                              const struct cellar_msg_fault *fault)
 {
     bool image = fault->code <= CELLAR_FAULT_EXTENSION;
+    bool ended = fault->code == CELLAR_FAULT_ENDED;
     s->words_len = 0;
     s->diagnosed = true; /* by the agent: it lives, and has told why */
     cellar_session_fail(s, false, image ? CELLAR_E_IMAGE : CELLAR_E_LOST,
-                        "image %s: %.*s", s->record.image,
+                        "%s %s%s: %.*s", ended ? "session" : "image",
+                        ended ? s->record.name : s->record.image,
+                        ended ? " is lost" : "",
                         (int)(fault->text.len < 300 ? fault->text.len : 300),
                         (const char *)fault->text.data);
 }

@@ -223,6 +223,15 @@ void cellar_supervisor_forget(struct cellar_session *s)
         s->next->prev = s->prev;
 }
 
+struct cellar_session *cellar_supervisor_session(struct cellar *c,
+                                                 const char *name)
+{
+    struct cellar_session *s = c->sessions;
+    while (s && (strcmp(s->record.name, name) != 0 || s->hold.lock_fd < 0))
+        s = s->next;
+    return s;
+}
+
 /* ---------------------------------------------------------- new, free -- */
 
 static const char *first_of(const char *a, const char *b)

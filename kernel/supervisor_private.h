@@ -9,6 +9,10 @@
 void cellar_supervisor_adopt(struct cellar_session *s);
 void cellar_supervisor_forget(struct cellar_session *s);
 
+/* The session of this name that this supervisor has; NULL: none. */
+struct cellar_session *cellar_supervisor_session(struct cellar *c,
+                                                 const char *name);
+
 /* The journal to write to: NULL while it can't be written, which was told. */
 struct cellar_journal *cellar_supervisor_writes(struct cellar *c);
 /* What came of a write: a failure is told once, and no other write is tried

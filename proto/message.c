@@ -110,7 +110,7 @@ static const struct field done_fields[] = {
     BIN(done.checkpoint_why, 0, CELLAR_WHY_MAX),
 };
 static const struct field fault_fields[] = {
-    U64(fault.code, CELLAR_FAULT_NO_PYTHON, CELLAR_FAULT_INTERNAL),
+    U64(fault.code, CELLAR_FAULT_NO_PYTHON, CELLAR_FAULT_ENDED),
     BIN(fault.text, 0, CELLAR_MESSAGE_MAX),
 };
 static const struct field reply_fields[] = {

@@ -70,7 +70,7 @@ struct cellar_mime_part {
     struct cellar_bytes data;
 };
 
-/* Why an agent has no worker. The first ones say that the image is unfit. */
+/* Why a lane has no worker. The first ones say that the image is unfit. */
 #define CELLAR_FAULT_MAP(X)                                                    \
     X(NO_PYTHON, 1, "no_python", "the image has no python3 in its PATH")       \
     X(MUSL, 2, "musl",                                                         \
@@ -81,7 +81,8 @@ struct cellar_mime_part {
       "the image's python3 could not load Cellar's extension")                 \
     X(SANDBOX, 5, "sandbox", "the worker could not be confined")               \
     X(WORKER, 6, "worker", "the worker did not start")                         \
-    X(INTERNAL, 7, "internal", "the agent failed")
+    X(INTERNAL, 7, "internal", "the agent failed")                             \
+    X(ENDED, 8, "ended", "the session has ended, and others go on beside it")
 
 enum cellar_fault {
 #define CELLAR_FAULT_ENUM(name, number, word, text)                            \
@@ -175,9 +176,9 @@ struct cellar_msg_fault {
     struct cellar_bytes text;
 };
 
-/* What came of a CHECKPOINT, RESTORE, DROP, FORK or STOP; and, unasked for, of a
- * checkpoint that failed though DONE had promised it, or RESTORE had gone back to
- * it: request 0. */
+/* What came of a CHECKPOINT, RESTORE, DROP, FORK or STOP; and, unasked for, of
+ * a checkpoint that failed though DONE had promised it, or RESTORE had gone
+ * back to it: request 0. */
 struct cellar_msg_reply {
     uint64_t request; /* enum cellar_message_type */
     bool ok;

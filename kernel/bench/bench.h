@@ -101,12 +101,24 @@ struct cellar_bench_restore {
     struct cellar_bench_times back;  /* both together */
 };
 
+/* Branches of one session, made all at once, again and again. */
+struct cellar_bench_fork {
+    uint64_t state_bytes;
+    uint64_t branches;
+    uint64_t rounds;
+    struct cellar_bench_times all;   /* from the call until all are there */
+    struct cellar_bench_times adopt; /* one of them, from the call until it can
+                                        be used */
+    struct cellar_bench_times cell;  /* the first of one of them */
+};
+
 #define CELLAR_BENCH_RESTORES 3
 
 struct cellar_bench_checkpoint {
     struct cellar_bench_policies paused;       /* as an agent leaves */
     struct cellar_bench_policies back_to_back; /* the copying is in the way */
     struct cellar_bench_restore restores[CELLAR_BENCH_RESTORES];
+    struct cellar_bench_fork fork;
 };
 
 #define CELLAR_BENCH_CHECKPOINT_ROUNDS 1000
@@ -115,11 +127,22 @@ struct cellar_bench_checkpoint {
 #define CELLAR_BENCH_STATE_BYTES       UINT64_C(10000000)
 #define CELLAR_BENCH_BACK_US           5000                /* the goal */
 #define CELLAR_BENCH_BACK_BYTES        UINT64_C(100000000) /* with so much */
+#define CELLAR_BENCH_BRANCHES          10
+#define CELLAR_BENCH_FORKS             20 /* at most */
 
-/* What checkpoints cost a cell, and how soon a session is back from a crash
- * with 10, 100 and 1,000 MB of state. The sessions are its own, of `spec` but
- * for a short lease and the memory that the state needs. Every ending, state
- * and value is checked: one that is wrong is an error. */
+/* Ten branches of a session with 100 MB of state, again and again; one of each
+ * ten is used, all are stopped. The sessions have names, and are its own. */
+enum cellar_code cellar_bench_fork(struct cellar *c,
+                                   const struct cellar_spec *spec,
+                                   uint64_t rounds,
+                                   struct cellar_bench_fork *out,
+                                   struct cellar_error *err);
+
+/* What checkpoints cost a cell, how soon a session is back from a crash with
+ * 10, 100 and 1,000 MB of state, and how soon there are ten branches of 100 MB.
+ * The sessions are its own, of `spec` but for a short lease and the memory that
+ * the state needs. Every ending, state and value is checked: one that is wrong
+ * is an error. */
 enum cellar_code cellar_bench_checkpoint(struct cellar *c,
                                          const struct cellar_spec *spec,
                                          uint64_t rounds,

@@ -1,9 +1,8 @@
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
-#include <time.h>
 
 #include "bench.h"
+#include "checked.h"
 #include "kernel/fail.h"
 #include "kernel/loop.h"
 #include "machine.h"
@@ -12,119 +11,28 @@
 /* Rounds before the other policy has its turn. */
 #define TURN 50
 
-/* A session of the bench's own is gone this soon after a bench that died. */
-#define LEASE_MS 30000
-
 /* Before a crash: what was to be copied is, also 1 GB. */
 #define SETTLE_MS 100
-
-/* Beside the state itself: so much that no copy is given up for it. */
-#define SPARE_BYTES (UINT64_C(512) << 20)
 
 /* A state from which on it is asked whether the machine has the memory, and
  * what it must have. */
 #define LARGE_BYTES UINT64_C(1000000000)
 #define FREE_BYTES  (UINT64_C(4) << 30)
 
-/* What a cell must come to. */
-struct expected {
-    enum cellar_status status;
-    enum cellar_state state;
-    enum cellar_taken taken;
-    const char *text; /* of its value; NULL: any */
-};
-
-static const struct expected copied = {.taken = CELLAR_TAKEN_YES};
-static const struct expected not_copied = {.taken = CELLAR_TAKEN_NONE};
-
-/* ----------------------------------------------------------- one cell ----- */
-
-static enum cellar_code check(const struct cellar_result *result,
-                              const struct expected *expected,
-                              struct cellar_error *err)
+static struct cellar_spec unnamed(const struct cellar_spec *spec,
+                                  enum cellar_checkpoint_policy policy)
 {
-    const char *text = cellar_result_text(result);
-    if (result->checkpoint_why)
-        return cellar_fail(err, CELLAR_E_LOST,
-                           "no checkpoint after cell %" PRIu64 ": %s",
-                           result->cell, result->checkpoint_why);
-    if (result->status == expected->status &&
-        result->state == expected->state &&
-        result->checkpoint == expected->taken &&
-        (!expected->text || strcmp(text, expected->text) == 0))
-        return CELLAR_OK;
-    return cellar_fail(err, CELLAR_E_LOST,
-                       "cell %" PRIu64 " ended: %s, %s, '%.40s', not %s, %s",
-                       result->cell, cellar_status_name(result->status),
-                       cellar_state_name(result->state), text,
-                       cellar_status_name(expected->status),
-                       cellar_state_name(expected->state));
-}
-
-static enum cellar_code run_cell(struct cellar_session *s, const char *code,
-                                 const struct expected *expected,
-                                 struct cellar_error *err)
-{
-    struct cellar_cell cell = {.code = code};
-    struct cellar_result *result = NULL;
-    enum cellar_code ended = cellar_run(s, &cell, &result, err);
-    if (ended == CELLAR_OK)
-        ended = check(result, expected, err);
-    cellar_result_free(result);
-    return ended;
-}
-
-static void rest(uint64_t ms)
-{
-    const struct timespec time = {.tv_sec = (time_t)(ms / 1000),
-                                  .tv_nsec = (long)(ms % 1000 * 1000000)};
-    (void)nanosleep(&time, NULL);
-}
-
-static double since(uint64_t began_us)
-{
-    return (double)(cellar_loop_now_us() - began_us);
-}
-
-/* A session that holds so much, each page of it written. */
-static enum cellar_code start(struct cellar *c, const struct cellar_spec *spec,
-                              enum cellar_checkpoint_policy policy,
-                              uint64_t bytes, struct cellar_session **out,
-                              struct cellar_error *err)
-{
-    const struct expected *expected =
-        policy == CELLAR_CHECKPOINT_AUTO ? &copied : &not_copied;
     struct cellar_spec mine = *spec;
-    char code[128];
     mine.name = NULL;
-    mine.lease_ms = LEASE_MS;
     mine.checkpoint = policy;
-    mine.memory_bytes = 2 * bytes + SPARE_BYTES;
-    (void)snprintf(code, sizeof code,
-                   "x = 0\n"
-                   "state = bytearray(b'cellar!!') * (%" PRIu64 " // 8)",
-                   bytes);
-    enum cellar_code ended = cellar_start(c, &mine, out, err);
-    return ended == CELLAR_OK ? run_cell(*out, code, expected, err) : ended;
-}
-
-/* Waits until it is gone, so that it takes no time from what is measured next.
- * `code` is what it came to; the first error counts. */
-static enum cellar_code stop(struct cellar_session *s, enum cellar_code code,
-                             struct cellar_error *err)
-{
-    struct cellar_error ours = {0};
-    if (cellar_stop(s, &ours) == CELLAR_OK || code != CELLAR_OK)
-        return code;
-    *err = ours;
-    return ours.code;
+    return mine;
 }
 
 /* ------------------------------------------------- what they cost a cell -- */
 
 struct side {
     struct cellar_session *session;
-    const struct expected *expected;
+    const struct cellar_expected *expected;
     struct cellar_samples samples;
 };
 
@@ -140,10 +48,10 @@ static enum cellar_code turn(struct side *side, uint64_t rounds,
     enum cellar_code code = CELLAR_OK;
     for (uint64_t i = 0; i < rounds && code == CELLAR_OK; i++) {
         if (pause_ms > 0)
-            rest(pause_ms);
+            cellar_checked_rest(pause_ms);
         uint64_t began = cellar_loop_now_us();
-        code = run_cell(side->session, "x += 1", side->expected, err);
-        cellar_samples_add(&side->samples, since(began));
+        code = cellar_checked_run(side->session, "x += 1", side->expected, err);
+        cellar_samples_add(&side->samples, cellar_checked_since(began));
     }
     return code;
 }
@@ -191,12 +99,13 @@ static enum cellar_code compare_both(struct policies *both, struct cellar *c,
     if (!cellar_samples_init(&both->automatic.samples, room) ||
         !cellar_samples_init(&both->off.samples, room))
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
-    enum cellar_code code =
-        start(c, spec, CELLAR_CHECKPOINT_AUTO, CELLAR_BENCH_STATE_BYTES,
-              &both->automatic.session, err);
+    const struct cellar_spec automatic = unnamed(spec, CELLAR_CHECKPOINT_AUTO);
+    const struct cellar_spec off = unnamed(spec, CELLAR_CHECKPOINT_OFF);
+    enum cellar_code code = cellar_checked_start(
+        c, &automatic, CELLAR_BENCH_STATE_BYTES, &both->automatic.session, err);
     if (code == CELLAR_OK)
-        code = start(c, spec, CELLAR_CHECKPOINT_OFF, CELLAR_BENCH_STATE_BYTES,
-                     &both->off.session, err);
+        code = cellar_checked_start(c, &off, CELLAR_BENCH_STATE_BYTES,
+                                    &both->off.session, err);
     if (code == CELLAR_OK)
         code = compare(both, rounds, CELLAR_BENCH_PAUSE_MS, &out->paused, err);
     return code == CELLAR_OK ? compare(both, rounds, 0, &out->back_to_back, err)
@@ -209,11 +118,11 @@ static enum cellar_code measure_policies(struct cellar *c,
                                          struct cellar_bench_checkpoint *out,
                                          struct cellar_error *err)
 {
-    struct policies both = {.automatic.expected = &copied,
-                            .off.expected = &not_copied};
+    struct policies both = {.automatic.expected = &cellar_copied,
+                            .off.expected = &cellar_not_copied};
     enum cellar_code code = compare_both(&both, c, spec, rounds, out, err);
-    code = stop(both.automatic.session, code, err);
-    code = stop(both.off.session, code, err);
+    code = cellar_checked_stop(both.automatic.session, code, err);
+    code = cellar_checked_stop(both.off.session, code, err);
     cellar_samples_done(&both.automatic.samples);
     cellar_samples_done(&both.off.samples);
     return code;
@@ -232,22 +141,22 @@ struct crashes {
 static enum cellar_code crash_once(struct crashes *crashes, uint64_t number,
                                    struct cellar_error *err)
 {
-    const struct expected crashed = {.status = CELLAR_STATUS_EXITED,
-                                     .state = CELLAR_STATE_RESTORED};
-    struct expected counted = copied;
+    const struct cellar_expected crashed = {.status = CELLAR_STATUS_EXITED,
+                                            .state = CELLAR_STATE_RESTORED};
+    struct cellar_expected counted = cellar_copied;
     char text[32];
     (void)snprintf(text, sizeof text, "%" PRIu64, number);
     counted.text = text;
-    rest(SETTLE_MS);
+    cellar_checked_rest(SETTLE_MS);
     uint64_t began = cellar_loop_now_us();
-    enum cellar_code code =
-        run_cell(crashes->session, "import os\nos._exit(1)", &crashed, err);
+    enum cellar_code code = cellar_checked_run(
+        crashes->session, "import os\nos._exit(1)", &crashed, err);
     uint64_t told = cellar_loop_now_us();
     if (code == CELLAR_OK)
-        code = run_cell(crashes->session, "x += 1\nx", &counted, err);
+        code = cellar_checked_run(crashes->session, "x += 1\nx", &counted, err);
     cellar_samples_add(&crashes->crash, (double)(told - began));
-    cellar_samples_add(&crashes->next, since(told));
-    cellar_samples_add(&crashes->back, since(began));
+    cellar_samples_add(&crashes->next, cellar_checked_since(told));
+    cellar_samples_add(&crashes->back, cellar_checked_since(began));
     return code;
 }
 
@@ -260,8 +169,9 @@ static enum cellar_code crash_often(struct crashes *crashes, struct cellar *c,
         !cellar_samples_init(&crashes->next, row->rounds) ||
         !cellar_samples_init(&crashes->back, row->rounds))
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
-    enum cellar_code code = start(c, spec, CELLAR_CHECKPOINT_AUTO,
-                                  row->state_bytes, &crashes->session, err);
+    const struct cellar_spec mine = unnamed(spec, CELLAR_CHECKPOINT_AUTO);
+    enum cellar_code code = cellar_checked_start(c, &mine, row->state_bytes,
+                                                 &crashes->session, err);
     for (uint64_t i = 1; i <= row->rounds && code == CELLAR_OK; i++)
         code = crash_once(crashes, i, err);
     return code;
@@ -284,7 +194,7 @@ static enum cellar_code measure_restore(struct cellar *c,
     out->crash = cellar_samples_times(&crashes.crash);
     out->next = cellar_samples_times(&crashes.next);
     out->back = cellar_samples_times(&crashes.back);
-    code = stop(crashes.session, code, err);
+    code = cellar_checked_stop(crashes.session, code, err);
     cellar_samples_done(&crashes.crash);
     cellar_samples_done(&crashes.next);
     cellar_samples_done(&crashes.back);
@@ -305,5 +215,7 @@ enum cellar_code cellar_bench_checkpoint(struct cellar *c,
     for (size_t i = 0; i < CELLAR_BENCH_RESTORES && code == CELLAR_OK; i++)
         code =
             measure_restore(c, spec, sizes[i], rounds, &out->restores[i], err);
+    if (code == CELLAR_OK)
+        code = cellar_bench_fork(c, spec, rounds, &out->fork, err);
     return code;
 }

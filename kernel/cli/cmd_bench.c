@@ -233,6 +233,17 @@ static void print_restore(struct cellar_output *out,
     print_times(out, "  both: back at work", &row->back);
 }
 
+static void print_fork(struct cellar_output *out,
+                       const struct cellar_bench_fork *row)
+{
+    cellar_output_printf(out,
+                         "%" PRIu64 " branches of %" PRIu64 " MB of state\n",
+                         row->branches, row->state_bytes / 1000000);
+    print_times(out, "  until all are there", &row->all);
+    print_times(out, "  one of them, adopted", &row->adopt);
+    print_times(out, "  its first cell", &row->cell);
+}
+
 static void print_checkpoint_text(struct cellar_output *out,
                                   const struct cellar_bench_checkpoint *bench,
                                   const char *machine)
@@ -244,15 +255,17 @@ static void print_checkpoint_text(struct cellar_output *out,
                &bench->back_to_back);
     for (size_t i = 0; i < CELLAR_BENCH_RESTORES; i++)
         print_restore(out, &bench->restores[i]);
-    cellar_output_printf(out,
-                         "What counts is both together, at 100 MB; the goal "
-                         "is %.0f ms.\n"
-                         "%" PRIu64
-                         " cells of each policy, in turn, with 10 MB "
-                         "of state; %" PRIu64 " crashes of each size;\n"
-                         "on %s\n",
-                         CELLAR_BENCH_BACK_US / 1e3, bench->paused.rounds,
-                         bench->restores[0].rounds, machine);
+    print_fork(out, &bench->fork);
+    cellar_output_printf(
+        out,
+        "The goal: back at work within %.0f ms, with 100 MB of state.\n"
+        "%" PRIu64
+        " cells of each policy, in turn, with 10 MB of state; %" PRIu64
+        " crashes of each size;\n%" PRIu64 " times %" PRIu64
+        " branches; on %s\n",
+        CELLAR_BENCH_BACK_US / 1e3, bench->paused.rounds,
+        bench->restores[0].rounds, bench->fork.rounds, bench->fork.branches,
+        machine);
 }
 
 static json_t *policies_json(const struct cellar_bench_policies *both,
@@ -288,20 +301,29 @@ static json_t *restores_json(const struct cellar_bench_checkpoint *bench)
     return list;
 }
 
+static json_t *fork_json(const struct cellar_bench_fork *row)
+{
+    return json_pack(
+        "{s:I, s:I, s:I, s:o, s:o, s:o}", "state_bytes",
+        (json_int_t)row->state_bytes, "branches", (json_int_t)row->branches,
+        "rounds", (json_int_t)row->rounds, "all", times_json(&row->all),
+        "adopt", times_json(&row->adopt), "cell", times_json(&row->cell));
+}
+
 static enum cellar_code
 print_checkpoint_json(struct cellar_front *front,
                       const struct cellar_bench_checkpoint *bench,
                       const char *machine)
 {
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:I, s:I, s:s}", "bench",
+        "{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:s}", "bench",
         "checkpoint", "engine", "docker", "image", front->options.spec.image,
         "state_bytes", (json_int_t)CELLAR_BENCH_STATE_BYTES, "paused",
         policies_json(&bench->paused, CELLAR_BENCH_PAUSE_MS * 1000),
         "back_to_back", policies_json(&bench->back_to_back, 0), "restores",
-        restores_json(bench), "goal_back_us", (json_int_t)CELLAR_BENCH_BACK_US,
-        "goal_state_bytes", (json_int_t)CELLAR_BENCH_BACK_BYTES, "machine",
-        machine);
+        restores_json(bench), "fork", fork_json(&bench->fork), "goal_back_us",
+        (json_int_t)CELLAR_BENCH_BACK_US, "goal_state_bytes",
+        (json_int_t)CELLAR_BENCH_BACK_BYTES, "machine", machine);
     return print_json(front, root);
 }
 
@@ -356,7 +378,7 @@ const struct cellar_command cellar_command_bench = {
     .operands = "[cell|checkpoint|hostile|scale]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Measure cells: one alone, kept, amid floods, in a crowd",
+    .text = "Measure cells: alone, kept, amid floods, in a crowd",
     .details =
         "cell: the round trip of `x+=1` in a session, and of a bare echo "
         "process in a\n"
@@ -364,10 +386,11 @@ const struct cellar_command cellar_command_bench = {
         "one run.\n"
         "checkpoint: `x += 1` with the policies auto and off in turn, with "
         "pauses and\n"
-        "back to back; and how soon a session is back from a crash with 10, "
-        "100 and\n"
-        "1,000 MB of state: the crash to its result, and from there to the "
-        "next cell's.\n"
+        "back to back; how soon a session is back from a crash with 10, 100 "
+        "and 1,000\n"
+        "MB of state: the crash to its result, and from there to the next "
+        "cell's; and\n"
+        "how soon there are ten branches of 100 MB.\n"
         "hostile: the round trip of `1+1` alone, and while two sessions of "
         "the same\n"
         "supervisor flood; how soon an interrupt ends a flood; the "

@@ -96,15 +96,19 @@ const struct cellar_command cellar_command_checkpoint = {
     .operands_min = 1,
     .operands_max = 2,
     .text = "Keep a session's globals under a name, to go back to",
-    .details =
-        "TAG is a name as a session's; an older checkpoint of that name is "
-        "replaced. A\n"
-        "session keeps 16 of them, in its memory, as long as it lives. "
-        "Automatic ones,\n"
-        "taken after each cell, are listed without a name. With --json: "
-        "{checkpoint,\n"
-        "after, took_us}, or of --list objects of checkpoint (null: "
-        "automatic), after\n"
-        "(the cell) and age_ms.\n",
+    .details = "Kept is what the Python process holds: its globals, and all "
+               "they lead to. Files\n"
+               "and processes are not; and while threads run there is none to "
+               "keep. TAG is a\n"
+               "name like a session's; an older checkpoint of that name is "
+               "replaced. A session\n"
+               "keeps 16 of them, in its memory, until it ends or is reset. "
+               "Automatic ones,\n"
+               "taken after each cell, are listed without a name. With --json: "
+               "{checkpoint,\n"
+               "after, took_us}; of --list a list of {checkpoint (null: "
+               "automatic), after,\n"
+               "age_ms}; of --delete {deleted}. after is the cell after which "
+               "it was taken.\n",
     .run = run,
 };

@@ -72,12 +72,14 @@ const struct cellar_command cellar_command_fork = {
     .operands_min = 2,
     .operands_max = 1 + CELLAR_FORK_MAX,
     .text = "Make new sessions that go on from a session's globals",
-    .details =
-        "Each is a session like any other, with cells, output and an end of "
-        "its own; up\n"
-        "to 16 at once. They live in one container, and share its limits and "
-        "the files\n"
-        "in /tmp and /dev/shm. With --json a list of {name, forked_from, "
-        "after, took_us}.\n",
+    .details = "Each is a session like any other, with globals, cells, output, "
+               "checkpoints and\n"
+               "an end of its own; up to 16 at once. They live in NAME's "
+               "container, and share\n"
+               "its limits and the files in /tmp and /dev/shm; it goes with "
+               "the last of them.\n"
+               "With --json a list of {name, forked_from, after, took_us}; "
+               "after is the cell\n"
+               "of NAME after which they go on.\n",
     .run = run,
 };

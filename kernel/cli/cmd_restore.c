@@ -23,11 +23,13 @@ const struct cellar_command cellar_command_restore = {
     .operands_min = 2,
     .operands_max = 2,
     .text = "Go back to a checkpoint of a session",
-    .details =
-        "Its globals are those of the moment when the checkpoint was taken; "
-        "processes\n"
-        "that cells started end, files in /tmp and /dev/shm stay as they are. "
-        "The\n"
-        "checkpoint stays, too. With --json: {restored, after, took_us}.\n",
+    .details = "Its globals are those of the moment when the checkpoint was "
+               "taken, as often as\n"
+               "one likes; named checkpoints stay, automatic ones go. "
+               "Processes that cells\n"
+               "started end; files in /tmp and /dev/shm stay as they are. With "
+               "--json:\n"
+               "{restored, after, took_us}; after is the cell after which the "
+               "globals stand.\n",
     .run = run,
 };

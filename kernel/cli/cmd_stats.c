@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "command.h"
@@ -13,6 +14,13 @@
 
 /* Over how long the CPU of the first row is measured. */
 #define FIRST_MS 200
+
+/* One row: what a session uses, and what its checkpoints hold. */
+struct row {
+    struct cellar_stats stats;
+    uint64_t checkpoints; /* CELLAR_UNKNOWN: it can't be told */
+    uint64_t held_bytes;
+};
 
 /* Rows between two lines of titles, for people. */
 #define ROWS_PER_TITLE 20
@@ -37,12 +45,20 @@ static void say(enum cellar_unit unit, uint64_t value,
         cellar_unit_say(unit, value, text);
 }
 
-static void print_row(struct cellar_output *out, uint64_t row, uint64_t millis,
-                      const struct cellar_stats *stats)
+static void print_titles(struct cellar_output *out)
 {
+    cellar_output_printf(out, "%-8s %7s %25s %11s %15s %11s %7s  %s\n", "TIME",
+                         "CPU", "MEMORY / LIMIT", "PIDS", "CHECKPOINTS",
+                         "OUTPUT", "CELLS", "STATE");
+}
+
+static void print_row(struct cellar_output *out, uint64_t millis,
+                      const struct row *row)
+{
+    const struct cellar_stats *stats = &row->stats;
     char at[16] = "";
     char cpu[CELLAR_UNIT_TEXT_MAX] = "-";
-    char texts[5][CELLAR_UNIT_TEXT_MAX] = {""};
+    char texts[7][CELLAR_UNIT_TEXT_MAX] = {""};
     time_t now = time(NULL);
     struct tm parts = {0};
     if (localtime_r(&now, &parts))
@@ -54,14 +70,13 @@ static void print_row(struct cellar_output *out, uint64_t row, uint64_t millis,
     say(CELLAR_UNIT_COUNT, stats->pids, texts[2]);
     say(CELLAR_UNIT_COUNT, stats->pids_limit, texts[3]);
     say(CELLAR_UNIT_BYTES, stats->output_bytes, texts[4]);
-    if (row % ROWS_PER_TITLE == 0)
-        cellar_output_printf(out, "%-8s %7s %25s %11s %11s %7s  %s\n", "TIME",
-                             "CPU", "MEMORY / LIMIT", "PIDS", "OUTPUT", "CELLS",
-                             "STATE");
+    say(CELLAR_UNIT_COUNT, row->checkpoints, texts[5]);
+    say(CELLAR_UNIT_BYTES, row->held_bytes, texts[6]);
     cellar_output_printf(
-        out, "%-8s %7s %11s / %11s %4s / %4s %11s %7" PRIu64 "  %s\n", at, cpu,
-        texts[0], texts[1], texts[2], texts[3], texts[4], stats->cells,
-        stats->state ? stats->state : "-");
+        out,
+        "%-8s %7s %11s / %11s %4s / %4s %2s / %10s %11s %7" PRIu64 "  %s\n", at,
+        cpu, texts[0], texts[1], texts[2], texts[3], texts[5], texts[6],
+        texts[4], stats->cells, stats->state ? stats->state : "-");
 }
 
 static json_t *number(uint64_t value)
@@ -77,23 +92,25 @@ static json_t *percent(uint64_t millis)
 }
 
 static json_t *object_of(const char *name, uint64_t millis,
-                         const struct cellar_stats *stats)
+                         const struct row *row)
 {
+    const struct cellar_stats *stats = &row->stats;
     return json_pack(
-        "{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "name", name,
-        "time_s", (json_int_t)time(NULL), "cpu_percent", percent(millis),
-        "cpu_us", number(stats->cpu_us), "memory_bytes",
+        "{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
+        "name", name, "time_s", (json_int_t)time(NULL), "cpu_percent",
+        percent(millis), "cpu_us", number(stats->cpu_us), "memory_bytes",
         number(stats->memory_bytes), "memory_limit_bytes",
         number(stats->memory_limit_bytes), "pids", number(stats->pids),
-        "pids_limit", number(stats->pids_limit), "output_bytes",
-        number(stats->output_bytes), "cells", number(stats->cells), "state",
-        stats->state ? stats->state : "");
+        "pids_limit", number(stats->pids_limit), "checkpoints",
+        number(row->checkpoints), "checkpoint_bytes", number(row->held_bytes),
+        "output_bytes", number(stats->output_bytes), "cells",
+        number(stats->cells), "state", stats->state ? stats->state : "");
 }
 
 static enum cellar_code print_json(struct cellar_front *front, uint64_t millis,
-                                   const struct cellar_stats *stats)
+                                   const struct row *row)
 {
-    json_t *object = object_of(front->options.operands[1], millis, stats);
+    json_t *object = object_of(front->options.operands[1], millis, row);
     CELLAR_AUTO_FREE char *text = cellar_json_text(
         object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
     json_decref(object);
@@ -104,10 +121,32 @@ static enum cellar_code print_json(struct cellar_front *front, uint64_t millis,
     return CELLAR_OK;
 }
 
-static enum cellar_code measure(struct cellar_front *front,
-                                struct cellar_stats *stats)
+static bool is_idle(const struct row *row)
 {
-    return cellar_stats_name(front->c, front->options.operands[1], stats,
+    return row->stats.state && strcmp(row->stats.state, "idle") == 0;
+}
+
+/* While a session is idle its checkpoints stay what they are: it is taken to be
+ * asked once, and its lease is not lengthened by who only looks. */
+static void count_checkpoints(struct cellar_front *front, struct row *row,
+                              const struct row *before)
+{
+    struct cellar_moment moment = {0};
+    bool same = is_idle(row) && before->checkpoints != CELLAR_UNKNOWN &&
+                is_idle(before) && before->stats.cells == row->stats.cells;
+    if (same)
+        moment = (struct cellar_moment){.count = before->checkpoints,
+                                        .held_bytes = before->held_bytes};
+    bool known =
+        same || cellar_copies_name(front->c, front->options.operands[1],
+                                   &moment, NULL) == CELLAR_OK;
+    row->checkpoints = known ? moment.count : CELLAR_UNKNOWN;
+    row->held_bytes = known ? moment.held_bytes : CELLAR_UNKNOWN;
+}
+
+static enum cellar_code measure(struct cellar_front *front, struct row *row)
+{
+    return cellar_stats_name(front->c, front->options.operands[1], &row->stats,
                              &front->err);
 }
 
@@ -125,20 +164,24 @@ static bool wait_for_row(struct cellar_front *front, uint64_t row,
 }
 
 /* One row. E_AGAIN: the user ended it. */
-static enum cellar_code show_next(struct cellar_front *front, uint64_t row,
-                                  uint64_t *due_us, struct cellar_stats *before)
+static enum cellar_code show_next(struct cellar_front *front, uint64_t number,
+                                  uint64_t *due_us, struct row *before)
 {
-    struct cellar_stats now = {0};
-    if (!wait_for_row(front, row, due_us))
+    struct row now = {0};
+    if (!wait_for_row(front, number, due_us))
         return CELLAR_E_AGAIN;
     enum cellar_code code = measure(front, &now);
     if (code != CELLAR_OK)
         return code;
-    uint64_t millis = cpu_millis(before, &now);
+    uint64_t millis = cpu_millis(&before->stats, &now.stats);
+    count_checkpoints(front, &now, before);
     if (front->options.json)
         code = print_json(front, millis, &now);
-    else
-        print_row(&front->out, row, millis, &now);
+    else {
+        if (number % ROWS_PER_TITLE == 0)
+            print_titles(&front->out);
+        print_row(&front->out, millis, &now);
+    }
     cellar_front_flush(front);
     *before = now;
     return code;
@@ -154,7 +197,7 @@ static int ended_by_user(const struct cellar_front *front)
 static int watch(struct cellar_front *front)
 {
     const struct cellar_options *options = &front->options;
-    struct cellar_stats before = {0};
+    struct row before = {.checkpoints = CELLAR_UNKNOWN};
     uint64_t count = options->count;
     uint64_t row = 0;
     uint64_t due_us = cellar_loop_now_us();
@@ -196,12 +239,15 @@ const struct cellar_command cellar_command_stats = {
     .details =
         "A row per interval, until Ctrl-C or the session's end; one row where "
         "stdout is\n"
-        "no terminal. CPU is that since the row before, 100% one core; OUTPUT "
-        "what all\n"
-        "cells printed, dropped output counted. With --json an object per row: "
-        "name,\n"
-        "time_s (seconds since 1970), cpu_percent, cpu_us (since the start),\n"
-        "memory_bytes, memory_limit_bytes, pids, pids_limit, output_bytes, "
+        "no terminal. CPU is that since the row before, 100% one core; "
+        "CHECKPOINTS how\n"
+        "many, and the memory they hold; OUTPUT what all cells printed, "
+        "dropped output\n"
+        "counted. With --json an object per row: name, time_s (seconds "
+        "since 1970),\n"
+        "cpu_percent, cpu_us (since the start), memory_bytes, "
+        "memory_limit_bytes,\n"
+        "pids, pids_limit, checkpoints, checkpoint_bytes, output_bytes, "
         "cells, state;\n"
         "null where it can't be had.\n",
     .run = run,

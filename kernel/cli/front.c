@@ -13,6 +13,10 @@
 #include "signals.h"
 #include "unattended.h"
 
+/* How long a session that another process has is asked for again. */
+#define ADOPT_TRIES    10
+#define ADOPT_PAUSE_MS 20
+
 void cellar_front_init(struct cellar_front *front)
 {
     *front = (struct cellar_front){.began_us = cellar_loop_now_us()};
@@ -284,13 +288,25 @@ enum cellar_code cellar_front_start(struct cellar_front *front,
     return code;
 }
 
+/* A command that only looks, as `stats`, has a session for a moment. */
+static enum cellar_code adopt(struct cellar_front *front, const char *name)
+{
+    enum cellar_code code = CELLAR_E_BUSY;
+    for (int tries = 0; code == CELLAR_E_BUSY && tries < ADOPT_TRIES; tries++) {
+        if (tries > 0 && !cellar_front_pause(front, ADOPT_PAUSE_MS))
+            break;
+        code = cellar_adopt_async(front->c, name, session_is_there, front,
+                                  &front->err);
+    }
+    return code;
+}
+
 enum cellar_code cellar_front_adopt(struct cellar_front *front,
                                     const char *name)
 {
     enum cellar_code code = cellar_signals_catch(front->c, &front->err);
     if (code == CELLAR_OK)
-        code = cellar_adopt_async(front->c, name, session_is_there, front,
-                                  &front->err);
+        code = adopt(front, name);
     if (code != CELLAR_OK)
         return code;
     front->waiting = true;

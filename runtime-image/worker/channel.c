@@ -341,9 +341,8 @@ static void send_small(int fd, enum cellar_record_kind kind, const void *body,
 
 void cellar_channel_refuse(int socket, const char *why)
 {
-    size_t len = strlen(why);
+    size_t len = strnlen(why, CELLAR_WHY_MAX);
     uint8_t record[CELLAR_RECORD_HEADER_BYTES + CELLAR_WHY_MAX];
-    len = len < CELLAR_WHY_MAX ? len : CELLAR_WHY_MAX;
     put_number(record, len, 4);
     record[4] = CELLAR_RECORD_UNFIT;
     memcpy(record + CELLAR_RECORD_HEADER_BYTES, why, len);

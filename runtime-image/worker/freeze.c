@@ -15,6 +15,7 @@
 
 #include "proto/limits.h"
 #include "proto/record.h"
+#include "runtime-image/worker/apart.h"
 #include "runtime-image/worker/cell.h"
 #include "runtime-image/worker/channel.h"
 #include "runtime-image/worker/files.h"
@@ -198,9 +199,9 @@ const char *cellar_freeze_hindrance(void)
 static bool split(int *failed)
 {
     int status = 0;
-    pid_t between = vfork();
+    pid_t between = vfork(); /* NOLINT(*.insecureAPI.vfork) */
     if (between == 0) {
-        pid_t copy = fork();
+        pid_t copy = fork(); /* NOLINT(clang-analyzer-unix.Vfork) */
         if (copy == 0)
             return true;
         _exit(copy < 0 ? errno : 0);
@@ -262,8 +263,10 @@ static void be_copy(int socket, const sigset_t *signals, bool adopts)
     (void)sigprocmask(SIG_SETMASK, signals, NULL);
     cellar_cell_move();
     cellar_task_renew();
-    if (reason == CELLAR_WAKE_BRANCH)
+    if (reason == CELLAR_WAKE_BRANCH) {
         cellar_seed_anew();
+        cellar_apart_begin();
+    }
     cellar_interrupt_discard();
     answer(ping);
 }

@@ -315,8 +315,12 @@ class OldJournal(OwnState):
 
     def make_old(self):
         with contextlib.closing(sqlite3.connect(self.journal)) as db:
-            for column in ("taken", "taken_why"):
-                db.execute("ALTER TABLE cells DROP COLUMN %s" % column)
+            for table, columns in (("cells", ("taken", "taken_why")),
+                                   ("cells", ("restores", "back_to")),
+                                   ("sessions", ("restores", "back_to"))):
+                for column in columns:
+                    db.execute("ALTER TABLE %s DROP COLUMN %s"
+                               % (table, column))
             db.execute("PRAGMA user_version = 1")
             db.commit()
 
@@ -365,6 +369,13 @@ class Bench(unittest.TestCase):
         for row in told["restores"]:
             if "skipped" not in row:
                 self.assertLess(row["crash"]["p50_us"], row["back"]["p50_us"])
+        fork = told["fork"]
+        self.assertEqual([10 ** 8, 10, 3], [fork["state_bytes"],
+                                            fork["branches"], fork["rounds"]])
+        for step in ("all", "adopt", "cell"):
+            self.assertLess(0, fork[step]["p50_us"])
+        self.assertEqual([], [live for live in json.loads(
+            run("ps", "--json").out) if live["name"].startswith("bench-")])
 
 
 if __name__ == "__main__":

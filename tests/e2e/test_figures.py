@@ -11,8 +11,9 @@ from cellar_test import SessionTest, popen, run, session, unique, wait_for
 from journal import OwnState
 
 STATS_KEYS = ["name", "time_s", "cpu_percent", "cpu_us", "memory_bytes",
-              "memory_limit_bytes", "pids", "pids_limit", "output_bytes",
-              "cells", "state"]
+              "memory_limit_bytes", "pids", "pids_limit",
+              "checkpoints", "checkpoint_bytes", "output_bytes", "cells",
+              "state"]
 
 
 class Figures(SessionTest):
@@ -49,6 +50,43 @@ class Figures(SessionTest):
             self.assertGreater(rows[1]["cpu_percent"], 0)
             run("interrupt", self.session.name)
         wait_for(lambda: run("exec", self.session.name, "1").status == 0)
+
+    def held(self):
+        done = run("stats", "--json", self.session.name)
+        self.assertEqual(0, done.status, done.err)
+        row = json.loads(done.out)
+        return row["checkpoints"], row["checkpoint_bytes"]
+
+    def test_stats_tells_what_checkpoints_hold(self):
+        size = 30 << 20
+        self.ok("x = bytearray(%d)" % size)
+        self.assertLess(self.held()[1], size)
+        done = run("checkpoint", self.session.name, "before")
+        self.assertEqual(0, done.status, done.err)
+        change = "x[:] = b'1' * %d" % size
+        self.ok(change)
+        count, held = self.held()
+        self.assertEqual(3, count)  # two are automatic
+        self.assertGreater(held, size)
+        # Also while another process has the session.
+        with self.session.running("while True: pass"):
+            self.assertGreater(self.held()[1], size)
+            run("interrupt", self.session.name)
+        wait_for(lambda: run("exec", self.session.name, "1").status == 0)
+        run("checkpoint", self.session.name, "before", "--delete")
+        self.ok("x = None")
+        self.ok("1")
+        self.assertLess(self.held()[1], size)
+
+    def test_who_only_looks_is_in_nobodys_way(self):
+        process = popen("stats", "--json", self.session.name, "--count", "5",
+                        "--interval", "100ms")
+        for number in range(30):
+            self.assertEqual(str(number),
+                             self.ok(str(number))["result"]["text/plain"])
+        out, err = process.communicate(timeout=60)
+        self.assertEqual((0, 5), (process.returncode, len(out.splitlines())),
+                         err)
 
     def test_stats_without_a_terminal_is_one_row(self):
         done = run("stats", self.session.name)

@@ -266,7 +266,7 @@ static void bounds_numbers(void **state)
         {&ready, &ready.u.ready.generation, 1, 0},
         {&ready, &ready.u.ready.landlock_abi, 0, UINT32_MAX},
         {&ready, &ready.u.ready.seccomp, 0, 2},
-        {&fault, &fault.u.fault.code, 1, CELLAR_FAULT_INTERNAL},
+        {&fault, &fault.u.fault.code, 1, CELLAR_FAULT_ENDED},
         {&hello, &hello.u.hello.policy, 0, CELLAR_CHECKPOINT_AUTO},
         {&done, &done.u.done.checkpoint, 2, CELLAR_TAKEN_NO},
         {&reply, &reply.u.reply.request, 0, CELLAR_MSG_FORK},
