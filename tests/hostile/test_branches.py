@@ -2,8 +2,6 @@
 user, its process ids and its files; not globals, output, or the truth."""
 
 import ast
-import os
-import sys
 import unittest
 
 from hostile import ATTEMPT, run
@@ -328,6 +326,65 @@ class Truth(BranchesTest):
             "            os.write(fd, record * 3)\n"
             "    except OSError: pass")
         self.assertWell(result)
+
+
+# Waits for the request for a copy in its worker's place, and gives the copy's
+# socket to another branch. A child of os.fork() has no control socket.
+INTERCEPT = """
+import array, time
+worker = os.getpid()
+if libc.syscall(57) == 0:  # fork
+    try:
+        while not os.path.exists('/dev/shm/ended'): time.sleep(0.01)
+        os.kill(worker, signal.SIGSTOP)
+        open('/dev/shm/stopped', 'w').close()
+        control = socket.socket(fileno=3)
+        _, fds, _, _ = socket.recv_fds(control, 64, 4)
+        friend = socket.socket(socket.AF_UNIX)
+        friend.connect('/tmp/friend')
+        socket.send_fds(friend, [b'x'], fds)
+        os.kill(worker, signal.SIGCONT)
+    finally:
+        os._exit(0)
+"""
+FRIEND = """
+import time
+door = socket.socket(socket.AF_UNIX)
+door.bind('/tmp/friend')
+door.listen(1)
+_, fds, _, _ = socket.recv_fds(door.accept()[0], 1, 4)
+os.write(fds[0], bytes(4) + b'Z')
+time.sleep(60)
+"""
+
+
+class Conspiring(SessionTest):
+    """Two branches against the agent; a third one goes on."""
+
+    OPTIONS = ("--checkpoint", "off")
+
+    def test_a_copy_that_is_another_ones_worker(self):
+        self.ok(ATTEMPT + "canary = 'alive'")
+        one, two = fork(self.session, 2)
+        for branch in one, two:
+            self.addCleanup(branch.stop)
+        name = cellar_test.unique()
+        with two.running(FRIEND) as process:
+            self.ok(INTERCEPT)
+            one.exec("open('/dev/shm/ended', 'w').close()")
+            wait_for(lambda: self.session.has_file("/dev/shm/stopped"))
+            done = run("fork", self.session.name, name)
+            self.assertEqual((3, ""), (done.status, done.out))
+            self.assertIn("another one's process", done.err)
+            _, result = result_of(process)
+        self.assertEqual(("killed", "fresh"),
+                         (result["status"], result["state"]))
+        self.assertNotIn(name, listed())
+        for live in self.session, one:
+            result = live.exec("canary")
+            self.assertEqual(("kept", {"text/plain": "'alive'"}),
+                             (result["state"], result["result"]))
+        self.assertEqual({"text/plain": "2"}, two.exec("1 + 1")["result"])
 
 
 class Idle(BranchesTest):
