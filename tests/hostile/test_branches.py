@@ -153,6 +153,31 @@ class Insides(BranchesTest):
         self.say(self.two, "stop.set()\nthread.join()")
         self.assertUntouched()
 
+    def test_priorities(self):
+        for live, victim in ((self.one, self.pids[2]),
+                             (self.session, self.pids[1])):
+            self.assertRefused(
+                live,
+                "victim = %d\n"
+                "[attempt(os.sched_setscheduler, victim, os.SCHED_IDLE,\n"
+                "         os.sched_param(0)),\n"
+                " attempt(os.sched_setparam, victim, os.sched_param(0)),\n"
+                " attempt(os.sched_setaffinity, victim, {0}),\n"
+                " attempt(os.setpriority, os.PRIO_PROCESS, victim, 19),\n"
+                " attempt(os.setpriority, os.PRIO_PGRP, victim, 19),\n"
+                " attempt(os.setpriority, os.PRIO_USER, 0, 19),\n"
+                " syscall(314, victim, ctypes.create_string_buffer(64), 0),\n"
+                " syscall(251, 1, victim, 3 << 13),\n"
+                " syscall(251, 2, victim, 3 << 13),\n"
+                " syscall(251, 3, 0, 3 << 13)]" % victim, "EPERM")
+        self.assertEqual("(1, 1)", self.say(
+            self.one,
+            "os.sched_setaffinity(0, os.sched_getaffinity(0))\n"
+            "os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0))\n"
+            "os.setpriority(os.PRIO_PROCESS, os.getpid(), 1)\n"
+            "os.getpriority(os.PRIO_PROCESS, 0), os.nice(0)"))
+        self.assertUntouched()
+
     def test_signals_to_itself_are_its_own_business(self):
         self.assertEqual("[10, 10, 10]", self.say(
             self.one,
