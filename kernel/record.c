@@ -13,6 +13,7 @@
 
 #include "fail.h"
 #include "json.h"
+#include "proto/preload.h"
 #include "spec.h"
 
 #define RECORD_BYTES_MAX 65536
@@ -261,8 +262,8 @@ static const struct {
 #field, offsetof(struct cellar_record, field),                         \
             sizeof((struct cellar_record *)NULL)->field                        \
     }
-    TEXT(name),  TEXT(engine), TEXT(container),
-    TEXT(image), TEXT(python), TEXT(lost),
+    TEXT(name),   TEXT(engine), TEXT(container), TEXT(image),
+    TEXT(python), TEXT(lost),   TEXT(preload),
 #undef TEXT
 };
 
@@ -326,7 +327,8 @@ static bool decode(const json_t *root, struct cellar_record *record)
             return false;
         memcpy((char *)record + numbers[i].offset, &number, sizeof number);
     }
-    return decode_key(json_object_get(root, "key"), record->key);
+    return cellar_preload_valid(record->preload, strlen(record->preload)) &&
+           decode_key(json_object_get(root, "key"), record->key);
 }
 
 static enum cellar_code damaged(const char *name, struct cellar_error *err)

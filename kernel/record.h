@@ -30,6 +30,7 @@ struct cellar_record {
     char image[256];
     char python[32];
     char lost[256]; /* why its container is gone; "" while it lives */
+    char preload[CELLAR_PRELOAD_MAX + 1];
     uint8_t key[CELLAR_KEY_BYTES];
     uint64_t uid;
     uint64_t created;   /* seconds since 1970 */

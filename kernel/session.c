@@ -21,6 +21,11 @@ void cellar_waiter_tell(struct cellar_waiter *waiter, struct cellar_session *s,
         told.done(told.user, s, err);
 }
 
+uint64_t cellar_session_preload_ms(const struct cellar_session *s)
+{
+    return s->record.preload[0] ? CELLAR_PRELOAD_MS : 0;
+}
+
 void cellar_session_kick(struct cellar_session *s)
 {
     cellar_timer_set(s->turn, 0);
@@ -402,7 +407,8 @@ void cellar_session_ask_reset(struct cellar_session *s)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_RESET};
     s->phase = CELLAR_PHASE_RESETTING;
-    cellar_timer_set(s->deadline, CELLAR_RESET_MS);
+    cellar_timer_set(s->deadline,
+                     CELLAR_RESET_MS + cellar_session_preload_ms(s));
     cellar_session_send(s, &msg);
 }
 

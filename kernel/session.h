@@ -52,6 +52,10 @@
 #define CELLAR_ASK_MS   30000
 #define CELLAR_SLACK_MS 5000
 
+/* What the agent gives a worker that has modules to import (boot.c): a cell
+ * waits for it, and a reset. */
+#define CELLAR_PRELOAD_MS 60000
+
 /* A session whose stream broke is looked for so long, every so often: an
  * engine that restarts has taken over a minute. An engine that keeps breaking
  * streams is given no more time, unless one has lasted. */
@@ -189,6 +193,9 @@ void cellar_session_fail(struct cellar_session *s, bool keep,
 
 /* The stream's events, and what a verified message does. */
 extern const struct cellar_stream_events cellar_session_stream_events;
+
+/* What a wait for a new worker may take longer, for its modules. */
+uint64_t cellar_session_preload_ms(const struct cellar_session *s);
 
 /* Sends; a failure fails the session. */
 void cellar_session_send(struct cellar_session *s, struct cellar_message *msg);

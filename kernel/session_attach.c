@@ -73,7 +73,8 @@ static enum cellar_code begin_adopt(struct cellar_session *s, const char *name,
         return code;
     s->arrival = CELLAR_ARRIVAL_ADOPT;
     cellar_session_journal_open(s);
-    cellar_timer_set(s->deadline, CELLAR_ADOPT_MS);
+    cellar_timer_set(s->deadline,
+                     CELLAR_ADOPT_MS + cellar_session_preload_ms(s));
     return attach(s, err);
 }
 

@@ -33,6 +33,7 @@ enum cellar_code cellar_session_greet(struct cellar_session *s, bool first,
                                      .nofile = r->files,
                                      .fsize = r->file_bytes,
                                      .policy = r->checkpoint};
+    (void)snprintf(hello.preload, sizeof hello.preload, "%s", r->preload);
     if (s->arrival != CELLAR_ARRIVAL_RETURN)
         cellar_channel_init(&s->channel, r->key, r->delivered);
     return cellar_channel_greet(&s->channel, first, &hello, err);
@@ -162,11 +163,15 @@ void cellar_session_on_ready(struct cellar_session *s,
 void cellar_session_on_fault(struct cellar_session *s,
                              const struct cellar_msg_fault *fault)
 {
-    bool image = fault->code <= CELLAR_FAULT_EXTENSION;
+    bool preload = fault->code == CELLAR_FAULT_PRELOAD;
+    bool image = fault->code <= CELLAR_FAULT_EXTENSION || preload;
     s->words_len = 0;
     s->diagnosed = true; /* by the agent: it lives, and has told why */
     cellar_session_fail(s, false, image ? CELLAR_E_IMAGE : CELLAR_E_LOST,
-                        "image %s: %.*s", s->record.image,
+                        "image %s: %.*s%s", s->record.image,
                         (int)(fault->text.len < 300 ? fault->text.len : 300),
-                        (const char *)fault->text.data);
+                        (const char *)fault->text.data,
+                        preload ? "; install it in the image, or take it out "
+                                  "of --preload"
+                                : "");
 }

@@ -18,6 +18,8 @@ static void fill_record(struct cellar_session *s)
     (void)snprintf(r->name, sizeof r->name, "%s", spec->name ? spec->name : "");
     (void)snprintf(r->engine, sizeof r->engine, "%s", engine);
     (void)snprintf(r->image, sizeof r->image, "%s", spec->image);
+    (void)snprintf(r->preload, sizeof r->preload, "%s",
+                   spec->preload ? spec->preload : "");
     randombytes_buf(r->key, sizeof r->key);
     r->created = (uint64_t)time(NULL);
     r->memory_bytes = spec->memory_bytes;

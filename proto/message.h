@@ -81,7 +81,8 @@ struct cellar_mime_part {
       "the image's python3 could not load Cellar's extension")                 \
     X(SANDBOX, 5, "sandbox", "the worker could not be confined")               \
     X(WORKER, 6, "worker", "the worker did not start")                         \
-    X(INTERNAL, 7, "internal", "the agent failed")
+    X(INTERNAL, 7, "internal", "the agent failed")                             \
+    X(PRELOAD, 8, "preload", "a module could not be imported")
 
 enum cellar_fault {
 #define CELLAR_FAULT_ENUM(name, number, word, text)                            \
@@ -101,6 +102,7 @@ struct cellar_msg_hello {
     uint64_t nofile;
     uint64_t fsize;
     uint64_t policy; /* enum cellar_checkpoint_policy, of checkpoints */
+    char preload[CELLAR_PRELOAD_MAX + 1]; /* preload.h; NUL-terminated */
 };
 
 struct cellar_msg_run {

@@ -124,6 +124,9 @@ struct cellar_spec {
     uint64_t lease_ms;     /* without a supervisor the session ends */
     uint64_t lifetime_ms;  /* of the session; 0: no end */
     uint64_t checkpoint;   /* enum cellar_checkpoint_policy */
+    const char *preload;   /* modules that every worker imports before it is
+                              ready, "numpy,os.path"; NULL: none. No name of
+                              theirs is bound */
     const char *mounts[CELLAR_MOUNTS_MAX]; /* "/host/dir:/inside[:rw]";
                                               read-only unless :rw */
     const char *allow[CELLAR_ALLOW_MAX];   /* protections that may be missing,
@@ -134,7 +137,8 @@ CELLAR_API void cellar_spec_init(struct cellar_spec *spec);
 
 /* Starts a session and waits until its Python is ready. Borrows `spec` for
  * the call. Errors: E_USAGE a field is out of bounds (named); E_EXISTS the
- * name is taken; E_IMAGE the image is missing, or has no fitting Python;
+ * name is taken; E_IMAGE the image is missing, has no fitting Python, or not what
+ * `preload` names;
  * E_DENIED, E_ENGINE, E_TIMEOUT the engine (named, with the cure). Nothing is
  * left behind on failure. */
 CELLAR_API CELLAR_CHECK enum cellar_code

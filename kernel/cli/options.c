@@ -42,6 +42,10 @@ static const struct cellar_option words[] = {
      .commands = MAKERS, .in_config = true, .offset = AT(spec.allow),
      .text = "do without this protection (named as doctor names it) where the "
              "engine can't enforce it; may be given again"},
+    {"preload", 0, TEXT, .value = "MODULES", .commands = MAKERS,
+     .in_config = true, .offset = AT(spec.preload),
+     .text = "modules that Python imports before the session is ready, as "
+             "numpy,pandas; their names are not bound"},
     {"output", 'o', TEXT, .value = "OUT.ipynb|DIR", .commands = CELLAR_ON_RUN,
      .offset = AT(output), .text = "write the executed notebook here"},
     {"session", 's', TEXT, .value = "NAME", .commands = CELLAR_ON_RUN,
