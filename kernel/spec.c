@@ -98,6 +98,29 @@ enum cellar_code cellar_name_check(const char *name, struct cellar_error *err)
     return CELLAR_OK;
 }
 
+static bool is_of(const char *name, const char *prefix)
+{
+    size_t len = strlen(prefix);
+    return strncmp(name, prefix, len) == 0 &&
+           strlen(name) <= CELLAR_NAME_BYTES_MAX &&
+           strspn(name + len, "0123456789abcdef-") == strlen(name + len);
+}
+
+bool cellar_name_is_ready(const char *name)
+{
+    return is_of(name, CELLAR_READY_PREFIX);
+}
+
+bool cellar_name_is_taken(const char *name)
+{
+    return is_of(name, CELLAR_TAKEN_PREFIX);
+}
+
+bool cellar_name_is_reserved(const char *name)
+{
+    return cellar_name_is_ready(name) || cellar_name_is_taken(name);
+}
+
 static enum cellar_code check_numbers(const struct cellar_spec *spec,
                                       struct cellar_error *err)
 {

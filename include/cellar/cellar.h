@@ -301,6 +301,50 @@ CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_stop_async(struct cellar_session *s, cellar_session_fn *done, void *user,
                   struct cellar_error *err);
 
+/* --------------------------------------------------------------- pools -- */
+
+/* Sessions that are started before anybody asks for one: a pool keeps `size` of
+ * them ready, and starts another for each that is taken or ends. All that is
+ * done in cellar_dispatch(), and in waiting calls; a start that fails is tried
+ * again, ever more patiently. Nobody has used what is given out, and nobody
+ * else gets it. */
+struct cellar_pool;
+#define CELLAR_POOL_MAX 1024
+
+/* Begins at once. Copies `spec`, which has no name. E_USAGE; E_NOMEM. Freed
+ * with cellar_pool_free() before its supervisor. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_new(struct cellar *c, const struct cellar_spec *spec, size_t size,
+                struct cellar_pool **out, struct cellar_error *err);
+
+/* Takes a session out, to be called `name`, or (NULL) unnamed: a ready one,
+ * after one handshake; where none is, or it does not answer, one is started as
+ * cellar_start() does. Errors as of that. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_take(struct cellar_pool *pool, const char *name,
+                 struct cellar_session **out, struct cellar_error *err);
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_take_async(struct cellar_pool *pool, const char *name,
+                       cellar_session_fn *done, void *user,
+                       struct cellar_error *err);
+
+struct cellar_pool_stats {
+    size_t size;
+    size_t ready;    /* can be taken now */
+    size_t starting; /* will be */
+    uint64_t taken;  /* ready ones, so far */
+    uint64_t missed; /* takes that had to start one */
+    const char *trouble; /* why the last start failed, or a ready one ended,
+                            until one succeeds; NULL; lent until the next call
+                            that gets the pool or its supervisor */
+};
+CELLAR_API void cellar_pool_stats(const struct cellar_pool *pool,
+                                  struct cellar_pool_stats *stats);
+
+/* What nobody took is removed, of which cellar_free() waits for the end. NULL
+ * is fine. */
+CELLAR_API void cellar_pool_free(struct cellar_pool *pool);
+
 /* ------------------------------------------------------------- results -- */
 
 struct cellar_part {
