@@ -155,8 +155,7 @@ enum cellar_code cellar_pool_take_async(struct cellar_pool *pool,
                                         cellar_session_fn *done, void *user,
                                         struct cellar_error *err)
 {
-    enum cellar_code code =
-        name ? cellar_name_check(name, err) : CELLAR_OK;
+    enum cellar_code code = name ? cellar_name_check(name, err) : CELLAR_OK;
     struct place *place = oldest(pool);
     if (code == CELLAR_OK && !place)
         return start_one(pool, name, done, user, err);

@@ -223,8 +223,8 @@ static void note_known(void *user, const struct cellar_record *record)
 {
     struct cellar_reaper *reaper = user;
     const struct cellar_engine *engine = cellar_supervisor_engine(reaper->c);
-    struct known *grown = realloc(
-        reaper->known, (reaper->known_count + 1) * sizeof reaper->known[0]);
+    struct known *grown = realloc(reaper->known, (reaper->known_count + 1) *
+                                                     sizeof reaper->known[0]);
     if (!grown) {
         reaper->blind = true;
         return;

@@ -89,8 +89,8 @@ enum cellar_phase {
 enum cellar_arrival {
     CELLAR_ARRIVAL_START,
     CELLAR_ARRIVAL_ADOPT,
-    CELLAR_ARRIVAL_TAKE, /* it stood ready; until it is LIVE it may fail, and a
-                            start comes in its place */
+    CELLAR_ARRIVAL_TAKE,  /* it stood ready; until it is LIVE it may fail, and a
+                             start comes in its place */
     CELLAR_ARRIVAL_RETURN /* it was before, in this process */
 };
 
@@ -180,10 +180,10 @@ struct cellar_session {
     bool interrupt_late; /* asked for while it was away */
     uint32_t *uids; /* in use on the engine: while a start looks for its own */
     size_t uid_count;
-    char old[CELLAR_CONTAINER_ID_MAX + 1]; /* the one recorded of this name */
-    bool old_alive;               /* a container of this name lives */
+    char old[CELLAR_CONTAINER_ID_MAX + 1];  /* the one recorded of this name */
+    bool old_alive;                         /* a container of this name lives */
     char ready_key[CELLAR_READY_KEY_BYTES]; /* of the pool it looks into */
-    struct cellar_stand *stands; /* ready ones, while a take looks */
+    struct cellar_stand *stands;            /* ready ones, while a take looks */
     size_t stand_count;
     struct cellar_reaper *reaper; /* while a start looks */
 };

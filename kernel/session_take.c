@@ -41,8 +41,7 @@ static bool hold_stand(struct cellar_session *s,
         cellar_hold_take(state_dir, stand->name, hold, NULL) != CELLAR_OK)
         return false;
     if (cellar_record_load(state_dir, stand->name, r, NULL) == CELLAR_OK &&
-        !strcmp(r->container, stand->container) && !r->lost[0] &&
-        r->cells == 0)
+        !strcmp(r->container, stand->container) && !r->lost[0] && r->cells == 0)
         return true;
     cellar_hold_tidy(state_dir, stand->name, hold);
     return false;

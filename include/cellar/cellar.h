@@ -404,8 +404,9 @@ struct cellar_info {
     const char *container; /* id */
     const char *image;
     const char *engine;
-    const char *state;     /* "idle", "busy" (a cell runs), "lost", or the
-                              engine's word: "paused", "exited", ... */
+    const char *state;     /* "idle", "busy" (a cell runs), "lost", "ready" (in
+                              a pool for whoever takes it; it has no name), or
+                              the engine's word: "paused", "exited", ... */
     uint64_t created;      /* seconds since 1970 */
     uint64_t cells;        /* run so far, as far as recorded */
     uint64_t holder;       /* pid of the process that has it, or 0 */
