@@ -93,6 +93,8 @@ static bool take_message(void *user, struct cellar_message *msg)
     default: /* PONG; the link lets nothing else through */
         break;
     }
+    if (s->ask_again)
+        cellar_session_ask_again(s);
     return s->phase < CELLAR_PHASE_LOST && !s->detached;
 }
 

@@ -155,7 +155,9 @@ struct cellar_session {
     bool untold_asked; /* the journal, for what nobody was told of */
     bool left;         /* it is another process's to write */
     uint64_t generation;
-    uint64_t last_cell; /* the agent's word when it was greeted last */
+    uint64_t last_cell;     /* the agent's word when it was greeted last */
+    uint64_t last_delivery; /* the same */
+    bool ask_again;         /* what was asked, when that delivery has come */
     uint64_t
         landlock_abi; /* that confines the worker; 0: the kernel has none */
     struct cellar_timer *turn;
@@ -318,8 +320,10 @@ void cellar_session_end_jobs(struct cellar_session *s,
 enum cellar_code cellar_session_request(struct cellar_session *s,
                                         const struct cellar_asked *asked,
                                         struct cellar_error *err);
-/* Sends the request that waits, also again. */
+/* Sends the request that waits; _again: when the stream had broken meanwhile.
+ */
 void cellar_session_ask(struct cellar_session *s);
+void cellar_session_ask_again(struct cellar_session *s);
 /* It will not be answered. */
 void cellar_session_tell_asked(struct cellar_session *s,
                                const struct cellar_error *err);
@@ -371,6 +375,7 @@ struct cellar_result *cellar_session_journal_end(struct cellar_session *s,
 /* The session is let go of, and not this process's to write any more. */
 void cellar_session_journal_leave(struct cellar_session *s);
 void cellar_session_journal_reset(struct cellar_session *s);
+void cellar_session_journal_restore(struct cellar_session *s, uint64_t cell);
 /* A branch begins with its past. */
 void cellar_session_journal_branch(struct cellar_session *s,
                                    const struct cellar_record *branch,

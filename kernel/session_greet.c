@@ -93,7 +93,7 @@ static void pick_up(struct cellar_session *s)
     if (s->interrupt_late)
         cellar_session_interrupt(s);
     s->interrupt_late = false;
-    cellar_session_ask(s);
+    cellar_session_ask_again(s);
     if (s->resetting)
         cellar_session_ask_reset(s);
 }
@@ -132,6 +132,7 @@ void cellar_session_on_welcome(struct cellar_session *s,
     s->phase = CELLAR_PHASE_BOOTING;
     s->generation = welcome->generation;
     s->last_cell = welcome->last_cell;
+    s->last_delivery = welcome->delivered;
     if (s->arrival == CELLAR_ARRIVAL_TAKE && welcome->last_cell > 0) {
         cellar_session_fail(s, false, CELLAR_E_PROTO,
                             "the ready session was used before");
@@ -173,10 +174,13 @@ void cellar_session_on_fault(struct cellar_session *s,
 {
     bool preload = fault->code == CELLAR_FAULT_PRELOAD;
     bool image = fault->code <= CELLAR_FAULT_EXTENSION || preload;
+    bool ended = fault->code == CELLAR_FAULT_ENDED;
     s->words_len = 0;
     s->diagnosed = true; /* by the agent: it lives, and has told why */
     cellar_session_fail(s, false, image ? CELLAR_E_IMAGE : CELLAR_E_LOST,
-                        "image %s: %.*s%s", s->record.image,
+                        "%s %s%s: %.*s%s", ended ? "session" : "image",
+                        ended ? s->record.name : s->record.image,
+                        ended ? " is lost" : "",
                         (int)(fault->text.len < 300 ? fault->text.len : 300),
                         (const char *)fault->text.data,
                         preload ? "; install it in the image, or take it out "

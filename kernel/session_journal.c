@@ -134,6 +134,16 @@ void cellar_session_journal_reset(struct cellar_session *s)
             s->c, cellar_journal_reset(journal, s->place.session, &err), &err);
 }
 
+void cellar_session_journal_restore(struct cellar_session *s, uint64_t cell)
+{
+    struct cellar_error err = {0};
+    struct cellar_journal *journal = journal_of(s);
+    if (journal)
+        (void)cellar_supervisor_wrote(
+            s->c, cellar_journal_restore(journal, s->place.session, cell, &err),
+            &err);
+}
+
 void cellar_session_journal_close(struct cellar_session *s, const char *ending,
                                   const char *reason)
 {

@@ -70,7 +70,7 @@ struct cellar_mime_part {
     struct cellar_bytes data;
 };
 
-/* Why an agent has no worker. The first ones say that the image is unfit. */
+/* Why a lane has no worker. The first ones say that the image is unfit. */
 #define CELLAR_FAULT_MAP(X)                                                    \
     X(NO_PYTHON, 1, "no_python", "the image has no python3 in its PATH")       \
     X(MUSL, 2, "musl",                                                         \
@@ -82,7 +82,8 @@ struct cellar_mime_part {
     X(SANDBOX, 5, "sandbox", "the worker could not be confined")               \
     X(WORKER, 6, "worker", "the worker did not start")                         \
     X(INTERNAL, 7, "internal", "the agent failed")                             \
-    X(PRELOAD, 8, "preload", "a module could not be imported")
+    X(ENDED, 8, "ended", "the session has ended, and others go on beside it")  \
+    X(PRELOAD, 9, "preload", "a module could not be imported")
 
 enum cellar_fault {
 #define CELLAR_FAULT_ENUM(name, number, word, text)                            \

@@ -181,9 +181,9 @@ cellar_interrupt(struct cellar_session *s, struct cellar_error *err);
 /* The same from any thread or signal handler (async-signal-safe). */
 CELLAR_API void cellar_interrupt_signal(struct cellar_session *s);
 
-/* Ends every process of the session but the agent, empties /tmp and
- * /dev/shm, and waits for a fresh worker. A running cell and queued ones end
- * first, as killed. */
+/* Ends every process of the session but the agent, its checkpoints too, empties
+ * /tmp and /dev/shm unless branches live beside it, and waits for a fresh
+ * worker. A running cell and queued ones end first, as killed. */
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_reset(struct cellar_session *s,
                                                       struct cellar_error *err);
 
@@ -209,8 +209,9 @@ struct cellar_moment {
 };
 
 /* Requests between cells, but for a list. Each answers E_BUSY while a cell or
- * another request is under way; E_DENIED with the reason when the session refuses: it keeps no
- * checkpoints, or this one can't be taken (threads) or is not there.
+ * another request is under way; E_DENIED with the reason when the session
+ * refuses: it keeps no checkpoints, or this one can't be taken (threads) or is
+ * not there.
  *
  * cellar_checkpoint() keeps the globals as they are under `tag`, in the place
  * of an older one of that name; at most 16. cellar_restore() goes back to them,
@@ -243,8 +244,8 @@ cellar_fork(struct cellar_session *s, const char *const *names, size_t count,
             struct cellar_moment *moment, struct cellar_error *err);
 
 /* Removes the record, and the container unless other branches live in it; takes
- * `s`. On failure too `s` is
- * gone; the error says what may be left. NULL is fine. */
+ * `s`. On failure too `s` is gone; the error says what may be left. NULL is
+ * fine. */
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_stop(struct cellar_session *s,
                                                      struct cellar_error *err);
 
@@ -448,8 +449,8 @@ cellar_stats_name(struct cellar *c, const char *name,
                   struct cellar_stats *stats, struct cellar_error *err);
 /* How many checkpoints the session `name` has and what they hold, whoever has
  * it, also while a cell runs: `moment`'s count and held_bytes. The session is
- * taken for a moment when nobody has it. E_NOT_FOUND; E_LOST; E_BUSY and E_AGAIN
- * it can't be told now. */
+ * taken for a moment when nobody has it. E_NOT_FOUND; E_LOST; E_BUSY and
+ * E_AGAIN it can't be told now. */
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_copies_name(struct cellar *c, const char *name,
                    struct cellar_moment *moment, struct cellar_error *err);

@@ -59,9 +59,9 @@ const struct cellar_command cellar_command_pool = {
     .operands_max = 1,
     .text = "Have N sessions stand ready for start, run and repl",
     .details =
-        "Those commands take one when they are given --pool and the same "
-        "options, and\n"
-        "then fill the pool up again in the background; 'doctor' shows what "
+        "With their own pool option those take one that was made with the same "
+        "options,\n"
+        "and fill the pool up again in the background; 'doctor' shows what "
         "failed there.\n"
         "A ready session ends when nobody has taken it for its lease. 0 "
         "removes all that\n"

@@ -117,10 +117,11 @@ const struct cellar_command cellar_command_stop = {
     .operands_min = 0,
     .operands_max = 1,
     .text = "Remove a session and its container",
-    .details = "--all removes every named session of this state directory, and "
-               "all that stand\n"
-               "ready in a pool. With --json the name is printed as an object, "
-               "with --all a\n"
-               "list of them.\n",
+    .details = "A container that branches share goes with the last of them. "
+               "--all removes\n"
+               "every named session of this state directory, and all that "
+               "stand ready in a\n"
+               "pool. With --json the name is printed as an object, with "
+               "--all a list of them.\n",
     .run = run,
 };

@@ -215,6 +215,8 @@ static ssize_t send_with(int socket, const void *data, size_t len,
                          .msg_control = control.room,
                          .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+    if (!head)
+        return -1;
     head->cmsg_level = SOL_SOCKET;
     head->cmsg_type = SCM_RIGHTS;
     head->cmsg_len = CMSG_LEN(count * sizeof(int));

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime-image/worker/apart.h"
 #include "runtime-image/worker/cell.h"
 #include "runtime-image/worker/channel.h"
 #include "runtime-image/worker/compile.h"
@@ -137,9 +138,10 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
     cellar_interrupt_start();
     for (;;) {
         next(&answer, &request);
+        cellar_apart_close();
         if (request.kind != CELLAR_RECORD_FREEZE)
             cellar_cell_run(&request, &answer);
-        else if (cellar_freeze(request.socket))
+        else if (request.socket >= 0 && cellar_freeze(request.socket))
             rehearse(&answer);
     }
 }
