@@ -178,6 +178,9 @@ void cellar_lane_start_worker(struct cellar_lane *lane);
 void cellar_lane_fault(struct cellar_lane *lane, enum cellar_fault code,
                        const char *text, struct cellar_bytes words);
 
+/* A worker had its time and is not ready. */
+void cellar_lane_boot_is_over(struct cellar_lane *lane);
+
 /* A worker died before it was ready. */
 void cellar_lane_died_booting(struct cellar_lane *lane, int status);
 
