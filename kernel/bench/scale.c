@@ -1,6 +1,4 @@
-#include <dirent.h>
 #include <inttypes.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,36 +259,6 @@ static enum cellar_code interrupt_at_once(struct scale *all,
     return code;
 }
 
-/* ------------------------------------------------------- what it takes -- */
-
-struct taken {
-    uint64_t malloced, rss, descriptors;
-};
-
-static uint64_t count_entries(const char *path)
-{
-    DIR *dir = opendir(path);
-    uint64_t count = 0;
-    for (struct dirent *e = NULL; dir && (e = readdir(dir));)
-        count += e->d_name[0] != '.';
-    if (dir)
-        (void)closedir(dir);
-    return count;
-}
-
-static struct taken take_stock(void)
-{
-    (void)malloc_trim(0);
-    return (struct taken){.malloced = mallinfo2().uordblks + mallinfo2().hblkhd,
-                          .rss = cellar_process_bytes("VmRSS:"),
-                          .descriptors = count_entries("/proc/self/fd")};
-}
-
-static uint64_t share(uint64_t after, uint64_t before, uint64_t count)
-{
-    return after > before ? (after - before) / count : 0;
-}
-
 /* ----------------------------------------------------------- the whole -- */
 
 static double slowest_to_median(struct scale *all)
@@ -337,19 +305,21 @@ static enum cellar_code measure(struct scale *all,
                                 struct cellar_bench_scale *out,
                                 struct cellar_error *err)
 {
-    struct taken before = take_stock();
+    struct cellar_stock before = cellar_stock_take();
     uint64_t began = cellar_loop_now_us();
     enum cellar_code code = start_all(all, spec, err);
     out->start_all_us = since(began);
     out->start = cellar_samples_times(all->samples);
     if (code == CELLAR_OK)
         code = run_cells(all, cells, out, err);
-    struct taken after = take_stock();
-    out->memory_bytes = share(after.malloced, before.malloced, all->count);
-    out->rss_bytes = share(after.rss, before.rss, all->count);
+    struct cellar_stock after = cellar_stock_take();
+    out->memory_bytes = cellar_stock_share(after.malloced_bytes,
+                                           before.malloced_bytes, all->count);
+    out->rss_bytes =
+        cellar_stock_share(after.rss_bytes, before.rss_bytes, all->count);
     out->descriptors =
         (double)(after.descriptors - before.descriptors) / (double)all->count;
-    out->threads = count_entries("/proc/self/task");
+    out->threads = cellar_entry_count("/proc/self/task");
     return code;
 }
 

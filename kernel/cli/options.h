@@ -65,6 +65,7 @@ struct cellar_options {
     const char *session;  /* run: the name of the session to run in */
     const char *variant;  /* image build */
     const char *base;     /* image build */
+    const char *python;   /* bench: one that has ipykernel */
     uint64_t jobs;        /* run: files at once */
     uint64_t cells;       /* bench: how many; 0: its own choice */
     uint64_t sessions;    /* bench scale: how many; 0: its own choice */
