@@ -91,11 +91,17 @@ struct cellar_bench_scale {
     double output_bytes_per_s; /* all print at once */
     struct cellar_bench_times interrupt; /* all at once: to the cell's end */
     struct cellar_bench_times stop;      /* all at once */
-    uint64_t memory_bytes; /* of this process for one idle session: its share
-                              of what the allocator has given out */
-    uint64_t rss_bytes;    /* the same of the resident set */
-    double descriptors;    /* of this process for a session */
-    uint64_t threads;      /* of this process */
+    uint64_t memory_bytes;  /* of this process for one idle session: its share
+                               of what the allocator has given out */
+    uint64_t rss_bytes;     /* the same of the resident set */
+    double descriptors;     /* of this process for a session */
+    uint64_t threads;       /* of this process */
+    uint64_t inside_bytes;  /* a session's processes' shares of memory; 0: not
+                               to be seen */
+    uint64_t machine_bytes; /* what the machine has less for each session, all
+                               counted: the engine's and the kernel's too */
+    uint64_t failures;      /* starts, cells and stops */
+    char first_failure[CELLAR_ERROR_MSG_MAX];
 };
 
 #define CELLAR_BENCH_SESSIONS    100
@@ -103,7 +109,7 @@ struct cellar_bench_scale {
 
 /* So many named sessions of `spec`, all of one supervisor: started, run,
  * flooding, interrupted and stopped at once. Every result is checked: one that
- * is wrong, and one that fails, is an error. */
+ * is wrong is a failure, as one that fails, and the others go on. */
 enum cellar_code cellar_bench_scale(struct cellar *c,
                                     const struct cellar_spec *spec,
                                     uint64_t sessions, uint64_t cells,

@@ -162,6 +162,12 @@ static void print_scale_text(struct cellar_output *out,
     cellar_output_printf(
         out, "%-26s %7.2f descriptors; %" PRIu64 " threads in all\n", "and",
         bench->descriptors, bench->threads);
+    cellar_output_printf(out, "%-26s %6.2f MiB\n", "inside, a session",
+                         (double)bench->inside_bytes / (1 << 20));
+    cellar_output_printf(out, "%-26s %6.2f MiB\n", "of the machine, a session",
+                         (double)bench->machine_bytes / (1 << 20));
+    cellar_output_printf(out, "%-26s %7" PRIu64 " %s\n", "failures",
+                         bench->failures, bench->first_failure);
     cellar_output_printf(out,
                          "%" PRIu64 " sessions, %" PRIu64
                          " cells each, in one process, on %s\n",
@@ -174,7 +180,7 @@ static enum cellar_code print_scale_json(struct cellar_front *front,
 {
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:o, s:f, s:o, s:o, s:f, s:f, s:f, s:o, "
-        "s:o, s:I, s:I, s:f, s:I, s:s}",
+        "s:o, s:I, s:I, s:f, s:I, s:o, s:I, s:I, s:s, s:s}",
         "bench", "scale", "engine", engine_of(front), "image",
         front->options.spec.image, "sessions", (json_int_t)bench->sessions,
         "cells", (json_int_t)bench->cells, "start", times_json(&bench->start),
@@ -186,8 +192,13 @@ static enum cellar_code print_scale_json(struct cellar_front *front,
         "stop", times_json(&bench->stop), "memory_bytes_per_session",
         (json_int_t)bench->memory_bytes, "rss_bytes_per_session",
         (json_int_t)bench->rss_bytes, "descriptors_per_session",
-        bench->descriptors, "threads", (json_int_t)bench->threads, "machine",
-        machine);
+        bench->descriptors, "threads", (json_int_t)bench->threads,
+        "pss_bytes_per_session",
+        bench->inside_bytes > 0 ? json_integer((json_int_t)bench->inside_bytes)
+                                : json_null(),
+        "machine_bytes_per_session", (json_int_t)bench->machine_bytes,
+        "failures", (json_int_t)bench->failures, "first_failure",
+        bench->first_failure, "machine", machine);
     return print_json(front, root);
 }
 
@@ -205,7 +216,7 @@ static int run_scale(struct cellar_front *front, const char *machine)
         print_scale_text(&front->out, &bench, machine);
     else if (print_scale_json(front, &bench, machine) != CELLAR_OK)
         return cellar_front_fail(front);
-    return CELLAR_EXIT_OK;
+    return bench.failures > 0 ? CELLAR_EXIT_CELL : CELLAR_EXIT_OK;
 }
 
 static void print_micros(struct cellar_output *out, const char *what,
