@@ -1,5 +1,6 @@
 #include "control.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -164,7 +165,7 @@ void cellar_control_free(struct cellar_control *control)
     free(control);
 }
 
-/* The line that the process which has `name` answers. */
+/* The line that the process which has `name` answers; `line` comes as zeros. */
 static enum cellar_code exchange(const char *state_dir, const char *name,
                                  enum cellar_request request,
                                  char line[LINE_MAX_BYTES],
@@ -185,7 +186,6 @@ static enum cellar_code exchange(const char *state_dir, const char *name,
         return cellar_fail(err, CELLAR_E_NOT_FOUND,
                            "the process that has session '%s' does not listen",
                            name);
-    memset(line, 0, LINE_MAX_BYTES);
     if (send(fd, words[request], strlen(words[request]), MSG_NOSIGNAL) < 0 ||
         recv(fd, line, LINE_MAX_BYTES - 1, 0) <= 0)
         return cellar_fail(err, CELLAR_E_TIMEOUT,
@@ -198,7 +198,7 @@ enum cellar_code cellar_control_ask(const char *state_dir, const char *name,
                                     enum cellar_request request,
                                     struct cellar_error *err)
 {
-    char line[LINE_MAX_BYTES];
+    char line[LINE_MAX_BYTES] = "";
     enum cellar_code code = exchange(state_dir, name, request, line, err);
     if (code == CELLAR_OK && strcmp(line, "ok\n") != 0)
         code = cellar_fail(err, CELLAR_E_TIMEOUT,
@@ -207,17 +207,28 @@ enum cellar_code cellar_control_ask(const char *state_dir, const char *name,
     return code;
 }
 
+static bool read_copies(const char *line, struct cellar_moment *moment)
+{
+    char *end = NULL;
+    if (!isdigit((unsigned char)line[0]))
+        return false;
+    moment->count = strtoul(line, &end, 10);
+    if (end[0] != ' ' || !isdigit((unsigned char)end[1]))
+        return false;
+    moment->held_bytes = strtoull(end, &end, 10);
+    return strcmp(end, "\n") == 0;
+}
+
 enum cellar_code cellar_control_ask_copies(const char *state_dir,
                                            const char *name,
                                            struct cellar_moment *moment,
                                            struct cellar_error *err)
 {
-    char line[LINE_MAX_BYTES];
+    char line[LINE_MAX_BYTES] = "";
     enum cellar_code code =
         exchange(state_dir, name, CELLAR_REQUEST_COPIES, line, err);
     *moment = (struct cellar_moment){0};
-    if (code == CELLAR_OK && sscanf(line, "%4zu %20" SCNu64, &moment->count,
-                                    &moment->held_bytes) != 2)
+    if (code == CELLAR_OK && !read_copies(line, moment))
         code = cellar_fail(err, CELLAR_E_AGAIN,
                            "session '%s' is busy with something else", name);
     return code;

@@ -28,6 +28,13 @@
 #define TAKEN_COLUMN       " taken INTEGER NOT NULL DEFAULT 0"
 #define WHY_COLUMN         " taken_why TEXT"
 #define CHECKPOINT_COLUMNS TAKEN_COLUMN "," WHY_COLUMN
+
+/* How many restores somebody has asked for, and the cell that the last one went
+ * back to; of a cell: before it. */
+#define RESTORES_COLUMN " restores INTEGER NOT NULL DEFAULT 0"
+#define BACK_COLUMN     " back_to INTEGER NOT NULL DEFAULT 0"
+#define RESTORE_COLUMNS RESTORES_COLUMN "," BACK_COLUMN
+
 static const char schema[] =
     "PRAGMA auto_vacuum = INCREMENTAL;"
     "PRAGMA journal_mode = WAL;"
@@ -38,7 +45,7 @@ static const char schema[] =
     " container TEXT NOT NULL UNIQUE, python TEXT NOT NULL,"
     " created_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL DEFAULT 0,"
     " ending TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',"
-    " resets INTEGER NOT NULL DEFAULT 0) STRICT;"
+    " resets INTEGER NOT NULL DEFAULT 0," RESTORE_COLUMNS ") STRICT;"
     "CREATE INDEX IF NOT EXISTS sessions_by_name ON sessions(name, id);"
     "CREATE TABLE IF NOT EXISTS cells("
     " id INTEGER PRIMARY KEY,"
@@ -59,7 +66,7 @@ static const char schema[] =
     " signal INTEGER NOT NULL DEFAULT 0, reason TEXT,"
     " wall_us INTEGER NOT NULL DEFAULT 0, cpu_us INTEGER NOT NULL DEFAULT 0,"
     " peak_memory_bytes INTEGER NOT NULL DEFAULT 0," CHECKPOINT_COLUMNS
-    ") STRICT;"
+    "," RESTORE_COLUMNS ") STRICT;"
     "CREATE INDEX IF NOT EXISTS cells_untold ON cells(untold)"
     " WHERE untold NOTNULL;"
     "CREATE TABLE IF NOT EXISTS blobs("
@@ -77,11 +84,16 @@ static const char schema[] =
     "COMMIT;";
 
 /* Of a journal of version 1. */
-static const char upgrade[] = "BEGIN IMMEDIATE;"
-                              "ALTER TABLE cells ADD COLUMN" TAKEN_COLUMN ";"
-                              "ALTER TABLE cells ADD COLUMN" WHY_COLUMN ";"
-                              "PRAGMA user_version = 2;"
-                              "COMMIT;";
+static const char upgrade[] =
+    "BEGIN IMMEDIATE;"
+    "ALTER TABLE cells ADD COLUMN" TAKEN_COLUMN ";"
+    "ALTER TABLE cells ADD COLUMN" WHY_COLUMN ";"
+    "ALTER TABLE cells ADD COLUMN" RESTORES_COLUMN ";"
+    "ALTER TABLE cells ADD COLUMN" BACK_COLUMN ";"
+    "ALTER TABLE sessions ADD COLUMN" RESTORES_COLUMN ";"
+    "ALTER TABLE sessions ADD COLUMN" BACK_COLUMN ";"
+    "PRAGMA user_version = 2;"
+    "COMMIT;";
 
 /* Of every connection. A commit is in the file system's hands, not waited for
  * on the disk; the log is moved by upkeep, not by whoever writes last. */
@@ -98,6 +110,8 @@ static const char settings[] = "PRAGMA synchronous = NORMAL;"
 #define OF_SESSION "id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295"
 #define NUMBER     "id & 4294967295"
 
+#define OF_ITS(column) "(SELECT " column " FROM sessions WHERE id = ?1)"
+
 /* The cells of session ?1 up to number ?3. */
 #define UP_TO(id) id " BETWEEN ?1 << 32 AND (?1 << 32) + ?3"
 
@@ -111,7 +125,8 @@ static const char settings[] = "PRAGMA synchronous = NORMAL;"
     ", code, began_ms, ended_ms, resets, untold ISNULL, pruned, status, "      \
     "state, restored_from, truncated, dropped_bytes, error_name, "             \
     "error_message, traceback, limit_kind, limit_value, exit_code, signal, "   \
-    "reason, wall_us, cpu_us, peak_memory_bytes, timeout_ms, taken, taken_why"
+    "reason, wall_us, cpu_us, peak_memory_bytes, timeout_ms, taken, "          \
+    "taken_why, restores, back_to"
 
 static const char *const texts[JOURNAL_STATEMENTS] = {
     [JOURNAL_BEGIN] = "BEGIN IMMEDIATE",
@@ -126,19 +141,22 @@ static const char *const texts[JOURNAL_STATEMENTS] = {
         "UPDATE sessions SET ended_ms = 0, ending = '', reason = '' "
         "WHERE id = ?1",
     [JOURNAL_COPY_SESSION] =
-        "UPDATE sessions SET resets = (SELECT resets FROM sessions "
-        "WHERE id = ?1) WHERE id = ?2 AND ?3 >= 0",
+        "UPDATE sessions SET (resets, restores, back_to) = (SELECT resets, "
+        "restores, back_to FROM sessions WHERE id = ?1) "
+        "WHERE id = ?2 AND ?3 >= 0",
     [JOURNAL_COPY_CELLS] =
-        "INSERT INTO cells(id, code, began_ms, ended_ms, resets, timeout_ms, "
-        "pruned, output_bytes, " RESULT_COLUMNS ") SELECT (?2 << 32) + (" NUMBER
-        "), code, began_ms, ended_ms, resets, timeout_ms, pruned, "
-        "output_bytes, " RESULT_COLUMNS
+        "INSERT INTO cells(id, code, began_ms, ended_ms, resets, restores, "
+        "back_to, timeout_ms, pruned, output_bytes, " RESULT_COLUMNS
+        ") SELECT (?2 << 32) + (" NUMBER
+        "), code, began_ms, ended_ms, resets, restores, back_to, timeout_ms, "
+        "pruned, output_bytes, " RESULT_COLUMNS
         " FROM cells WHERE " UP_TO("id") " AND ended_ms > 0",
     [JOURNAL_COPY_OUTPUTS] =
         "INSERT INTO outputs(cell, kind, seq, part, type, data, blob) "
         "SELECT (?2 << 32) + (cell & 4294967295), kind, seq, part, type, data, "
         "blob FROM outputs WHERE " UP_TO(
-            "cell") " AND cell IN (SELECT id FROM cells WHERE ended_ms > 0)",
+            "cell") " AND EXISTS (SELECT 1 FROM cells "
+                    "WHERE cells.id = outputs.cell AND cells.ended_ms > 0)",
     [JOURNAL_LAST_CELL] =
         "SELECT max(cell), max(delivered) FROM (SELECT " NUMBER
         " AS cell, delivered FROM cells WHERE " OF_SESSION
@@ -150,12 +168,27 @@ static const char *const texts[JOURNAL_STATEMENTS] = {
         "UPDATE cells SET ended_ms = ?2, status = 7, state = 2, reason = ?3 "
         "WHERE " OF_SESSION " AND ended_ms = 0",
     [JOURNAL_RESET] = "UPDATE sessions SET resets = resets + 1 WHERE id = ?1",
+    [JOURNAL_RESTORE] = "UPDATE sessions SET restores = restores + 1, "
+                        "back_to = ?2 WHERE id = ?1",
     [JOURNAL_ADD_CELL] =
-        "INSERT INTO cells(id, code, began_ms, resets, timeout_ms) "
-        "VALUES((?1 << 32) + ?2, ?3, ?4, "
-        "(SELECT resets FROM sessions WHERE id = ?1), ?5) "
-        "ON CONFLICT(id) DO UPDATE SET code = excluded.code, "
-        "timeout_ms = excluded.timeout_ms WHERE code ISNULL",
+        "INSERT INTO cells(id, code, began_ms, timeout_ms, resets, restores, "
+        "back_to) VALUES((?1 << 32) + ?2, ?3, ?4, ?5, " OF_ITS(
+            "resets") ", " OF_ITS("restores") ", " OF_ITS("back_to") ") "
+                                                                     "ON "
+                                                                     "CONFLICT("
+                                                                     "id) DO "
+                                                                     "UPDATE "
+                                                                     "SET code "
+                                                                     "= "
+                                                                     "excluded."
+                                                                     "code, "
+                                                                     "timeout_"
+                                                                     "ms = "
+                                                                     "excluded."
+                                                                     "timeout_"
+                                                                     "ms WHERE "
+                                                                     "code "
+                                                                     "ISNULL",
     [JOURNAL_FIND_CELL] =
         "SELECT id, timeout_ms FROM cells WHERE id = (?1 << 32) + ?2",
     [JOURNAL_SET_OUTPUT_BYTES] =
@@ -398,11 +431,12 @@ static enum cellar_code bring_up(struct cellar_journal *journal,
                                  struct cellar_error *err)
 {
     int rc = cellar_journal_exec(journal, upgrade);
-    if (rc != SQLITE_OK && !sqlite3_get_autocommit(journal->db))
+    enum cellar_code code = cellar_journal_fail(journal, rc, err);
+    if (!sqlite3_get_autocommit(journal->db))
         (void)cellar_journal_exec(journal, "ROLLBACK");
     if (cellar_journal_number(journal, "PRAGMA user_version") == SCHEMA_VERSION)
-        return CELLAR_OK;
-    return cellar_journal_fail(journal, rc, err);
+        code = CELLAR_OK;
+    return code;
 }
 
 /* An empty file becomes a journal; another program's file, or one of a later

@@ -87,9 +87,13 @@ enum cellar_code cellar_journal_end_session(struct cellar_journal *journal,
                                             const char *reason,
                                             struct cellar_error *err);
 
+/* Somebody had it reset; had it go back to what it was after `cell`. */
 enum cellar_code cellar_journal_reset(struct cellar_journal *journal,
                                       uint64_t session,
                                       struct cellar_error *err);
+enum cellar_code cellar_journal_restore(struct cellar_journal *journal,
+                                        uint64_t session, uint64_t cell,
+                                        struct cellar_error *err);
 
 /* A cell, before it is sent. One that is there already stays as it is, but for
  * code that was missing. */

@@ -37,7 +37,9 @@ enum column {
     PEAK_MEMORY,
     TIMEOUT_MS,
     TAKEN,
-    TAKEN_WHY
+    TAKEN_WHY,
+    RESTORES,
+    BACK_TO
 };
 
 static bool is_sound(const char *text)
@@ -296,6 +298,8 @@ static int give_cell(struct cellar_journal *journal, sqlite3_stmt *row,
         .began_ms = cellar_journal_column(row, BEGAN),
         .ended_ms = cellar_journal_column(row, ENDED),
         .resets = cellar_journal_column(row, RESETS),
+        .restores = cellar_journal_column(row, RESTORES),
+        .back_to = cellar_journal_column(row, BACK_TO),
         .untold = ended && cellar_journal_column(row, TOLD) == 0,
         .pruned = cellar_journal_column(row, PRUNED) > 0,
         .result = result,

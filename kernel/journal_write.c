@@ -163,16 +163,36 @@ enum cellar_code cellar_journal_end_session(struct cellar_journal *journal,
     return cellar_journal_txn_end(journal, rc, err);
 }
 
-enum cellar_code cellar_journal_reset(struct cellar_journal *journal,
-                                      uint64_t session,
-                                      struct cellar_error *err)
+/* Of one session; `cell` where the statement has a place for it. */
+static enum cellar_code mark(struct cellar_journal *journal,
+                             enum journal_statement which, uint64_t session,
+                             uint64_t cell, struct cellar_error *err)
 {
     enum cellar_code code = cellar_journal_txn_begin(journal, err);
     if (code != CELLAR_OK)
         return code;
-    sqlite3_stmt *reset = cellar_journal_statement(journal, JOURNAL_RESET);
-    cellar_journal_bind(reset, 1, session);
-    return cellar_journal_txn_end(journal, cellar_journal_run(reset), err);
+    sqlite3_stmt *update = cellar_journal_statement(journal, which);
+    if (!update)
+        return cellar_journal_txn_end(journal, sqlite3_errcode(journal->db),
+                                      err);
+    cellar_journal_bind(update, 1, session);
+    if (which == JOURNAL_RESTORE)
+        cellar_journal_bind(update, 2, cell);
+    return cellar_journal_txn_end(journal, cellar_journal_run(update), err);
+}
+
+enum cellar_code cellar_journal_reset(struct cellar_journal *journal,
+                                      uint64_t session,
+                                      struct cellar_error *err)
+{
+    return mark(journal, JOURNAL_RESET, session, 0, err);
+}
+
+enum cellar_code cellar_journal_restore(struct cellar_journal *journal,
+                                        uint64_t session, uint64_t cell,
+                                        struct cellar_error *err)
+{
+    return mark(journal, JOURNAL_RESTORE, session, cell, err);
 }
 
 /* --------------------------------------------------------------- cells -- */

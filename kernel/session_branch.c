@@ -132,21 +132,54 @@ static void fill(struct cellar_record *record,
     cellar_sign_lane_key(record->key, parent->key, (uint32_t)lane);
 }
 
+static enum cellar_code save_all(struct cellar_session *s,
+                                 const struct cellar_branches *branches,
+                                 uint64_t first, struct cellar_error *err)
+{
+    enum cellar_code code = CELLAR_OK;
+    for (size_t i = 0; i < branches->count && code == CELLAR_OK; i++) {
+        struct cellar_record record;
+        fill(&record, &s->record, branches->all[i].name, first + i);
+        code = cellar_record_save(&branches->all[i].hold, &record, err);
+        sodium_memzero(record.key, sizeof record.key);
+    }
+    return code;
+}
+
+/* Nobody will come for what the agent has made: it ends with its lease. */
+static void forget_all(struct cellar_session *s,
+                       const struct cellar_branches *branches)
+{
+    for (size_t i = 0; i < branches->count; i++)
+        cellar_record_remove(cellar_supervisor_state_dir(s->c),
+                             branches->all[i].name, &branches->all[i].hold);
+}
+
+static void write_all(struct cellar_session *s,
+                      const struct cellar_branches *branches, uint64_t first)
+{
+    for (size_t i = 0; i < branches->count; i++) {
+        struct cellar_record record;
+        fill(&record, &s->record, branches->all[i].name, first + i);
+        cellar_session_journal_branch(s, &record, s->record.cells);
+        sodium_memzero(record.key, sizeof record.key);
+    }
+}
+
 enum cellar_code cellar_branches_record(struct cellar_session *s,
                                         const struct cellar_branches *branches,
                                         const struct cellar_msg_reply *reply,
                                         struct cellar_error *err)
 {
-    enum cellar_code code = CELLAR_OK;
-    for (size_t i = 0; i < branches->count && code == CELLAR_OK; i++) {
-        const struct branch *branch = &branches->all[i];
-        struct cellar_record record;
-        fill(&record, &s->record, branch->name, reply->lane + i);
-        code = cellar_record_save(&branch->hold, &record, err);
-        if (code == CELLAR_OK)
-            cellar_session_journal_branch(s, &record, s->record.cells);
-        sodium_memzero(record.key, sizeof record.key);
-    }
+    uint64_t first = reply->lane;
+    if (first == 0 || first > UINT32_MAX - branches->count)
+        return cellar_fail(err, CELLAR_E_PROTO,
+                           "the agent gave no lanes to the branches");
+    enum cellar_code code = save_all(s, branches, first, err);
+    if (code == CELLAR_OK)
+        write_all(s, branches, first);
+    else
+        forget_all(s, branches);
     return code;
 }
 

@@ -66,6 +66,16 @@ void cellar_session_ask(struct cellar_session *s)
     cellar_session_send(s, &msg);
 }
 
+/* The answer may be on its way already: a fork is not to be made twice. */
+void cellar_session_ask_again(struct cellar_session *s)
+{
+    s->ask_again = s->asked.request && s->channel.delivered < s->last_delivery;
+    if (s->ask_again)
+        cellar_timer_set(s->deadline, CELLAR_ASK_MS);
+    else
+        cellar_session_ask(s);
+}
+
 /* While the session is away the request waits for it to be back. */
 enum cellar_code cellar_session_request(struct cellar_session *s,
                                         const struct cellar_asked *asked,
@@ -126,6 +136,13 @@ static void warn(struct cellar_session *s, const struct cellar_msg_reply *reply)
         (const char *)reply->text.data);
 }
 
+/* It answers what a process asked that had the session before. */
+static bool is_stale(const struct cellar_session *s)
+{
+    return s->arrival == CELLAR_ARRIVAL_ADOPT &&
+           s->channel.delivered <= s->last_delivery;
+}
+
 void cellar_session_on_reply(struct cellar_session *s,
                              const struct cellar_msg_reply *reply)
 {
@@ -137,11 +154,14 @@ void cellar_session_on_reply(struct cellar_session *s,
         warn(s, reply);
     else if (reply->request == CELLAR_MSG_STOP)
         cellar_session_left(s);
-    if (reply->request == 0 || reply->request != s->asked.request)
+    if (reply->request == 0 || reply->request != s->asked.request ||
+        is_stale(s))
         return;
     if (!reply->ok)
         code = cellar_fail(&err, CELLAR_E_DENIED, "%.*s", (int)reply->text.len,
                            (const char *)reply->text.data);
+    else if (reply->request == CELLAR_MSG_RESTORE)
+        cellar_session_journal_restore(s, reply->after);
     else if (s->asked.branches)
         code = cellar_branches_record(s, s->asked.branches, reply, &err);
     tell(s, &moment, code == CELLAR_OK ? NULL : &err);
@@ -165,7 +185,7 @@ void cellar_session_on_copies(struct cellar_session *s,
     struct cellar_checkpoint list[CELLAR_COPIES_MAX];
     struct cellar_moment moment = {.held_bytes = copies->held_bytes,
                                    .list = list};
-    if (s->asked.request != CELLAR_MSG_LIST)
+    if (s->asked.request != CELLAR_MSG_LIST || is_stale(s))
         return;
     for (size_t i = 0; i < copies->count; i++) {
         const struct cellar_kept *kept = &copies->kept[i];

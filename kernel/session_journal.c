@@ -5,13 +5,15 @@
 
 #include "fail.h"
 #include "session.h"
+#include "spec.h"
 #include "supervisor_private.h"
 
 /* The journal, when this session is to be written and it can be now. */
 static struct cellar_journal *journal_of(struct cellar_session *s)
 {
     struct cellar_error err = {0};
-    if (!s->record.name[0] || !s->record.container[0])
+    bool named = s->record.name[0] && !cellar_name_is_ready(s->record.name);
+    if (!named || !s->record.container[0])
         return NULL;
     struct cellar_journal *journal = cellar_supervisor_writes(s->c);
     if (!journal || s->place.session > 0)
@@ -130,6 +132,16 @@ void cellar_session_journal_reset(struct cellar_session *s)
     if (journal)
         (void)cellar_supervisor_wrote(
             s->c, cellar_journal_reset(journal, s->place.session, &err), &err);
+}
+
+void cellar_session_journal_restore(struct cellar_session *s, uint64_t cell)
+{
+    struct cellar_error err = {0};
+    struct cellar_journal *journal = journal_of(s);
+    if (journal)
+        (void)cellar_supervisor_wrote(
+            s->c, cellar_journal_restore(journal, s->place.session, cell, &err),
+            &err);
 }
 
 void cellar_session_journal_close(struct cellar_session *s, const char *ending,

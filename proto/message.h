@@ -70,7 +70,7 @@ struct cellar_mime_part {
     struct cellar_bytes data;
 };
 
-/* Why an agent has no worker. The first ones say that the image is unfit. */
+/* Why a lane has no worker. The first ones say that the image is unfit. */
 #define CELLAR_FAULT_MAP(X)                                                    \
     X(NO_PYTHON, 1, "no_python", "the image has no python3 in its PATH")       \
     X(MUSL, 2, "musl",                                                         \
@@ -81,7 +81,9 @@ struct cellar_mime_part {
       "the image's python3 could not load Cellar's extension")                 \
     X(SANDBOX, 5, "sandbox", "the worker could not be confined")               \
     X(WORKER, 6, "worker", "the worker did not start")                         \
-    X(INTERNAL, 7, "internal", "the agent failed")
+    X(INTERNAL, 7, "internal", "the agent failed")                             \
+    X(ENDED, 8, "ended", "the session has ended, and others go on beside it")  \
+    X(PRELOAD, 9, "preload", "a module could not be imported")
 
 enum cellar_fault {
 #define CELLAR_FAULT_ENUM(name, number, word, text)                            \
@@ -101,6 +103,7 @@ struct cellar_msg_hello {
     uint64_t nofile;
     uint64_t fsize;
     uint64_t policy; /* enum cellar_checkpoint_policy, of checkpoints */
+    char preload[CELLAR_PRELOAD_MAX + 1]; /* preload.h; NUL-terminated */
 };
 
 struct cellar_msg_run {

@@ -124,6 +124,9 @@ struct cellar_spec {
     uint64_t lease_ms;     /* without a supervisor the session ends */
     uint64_t lifetime_ms;  /* of the session; 0: no end */
     uint64_t checkpoint;   /* enum cellar_checkpoint_policy */
+    const char *preload;   /* modules that every worker imports before it is
+                              ready, "numpy,os.path"; NULL: none. No name of
+                              theirs is bound */
     const char *mounts[CELLAR_MOUNTS_MAX]; /* "/host/dir:/inside[:rw]";
                                               read-only unless :rw */
     const char *allow[CELLAR_ALLOW_MAX];   /* protections that may be missing,
@@ -134,7 +137,8 @@ CELLAR_API void cellar_spec_init(struct cellar_spec *spec);
 
 /* Starts a session and waits until its Python is ready. Borrows `spec` for
  * the call. Errors: E_USAGE a field is out of bounds (named); E_EXISTS the
- * name is taken; E_IMAGE the image is missing, or has no fitting Python;
+ * name is taken; E_IMAGE the image is missing, has no fitting Python, or not what
+ * `preload` names;
  * E_DENIED, E_ENGINE, E_TIMEOUT the engine (named, with the cure). Nothing is
  * left behind on failure. */
 CELLAR_API CELLAR_CHECK enum cellar_code
@@ -177,9 +181,9 @@ cellar_interrupt(struct cellar_session *s, struct cellar_error *err);
 /* The same from any thread or signal handler (async-signal-safe). */
 CELLAR_API void cellar_interrupt_signal(struct cellar_session *s);
 
-/* Ends every process of the session but the agent, empties /tmp and
- * /dev/shm, and waits for a fresh worker. A running cell and queued ones end
- * first, as killed. */
+/* Ends every process of the session but the agent, its checkpoints too, empties
+ * /tmp and /dev/shm unless branches live beside it, and waits for a fresh
+ * worker. A running cell and queued ones end first, as killed. */
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_reset(struct cellar_session *s,
                                                       struct cellar_error *err);
 
@@ -205,8 +209,9 @@ struct cellar_moment {
 };
 
 /* Requests between cells, but for a list. Each answers E_BUSY while a cell or
- * another request is under way; E_DENIED with the reason when the session refuses: it keeps no
- * checkpoints, or this one can't be taken (threads) or is not there.
+ * another request is under way; E_DENIED with the reason when the session
+ * refuses: it keeps no checkpoints, or this one can't be taken (threads) or is
+ * not there.
  *
  * cellar_checkpoint() keeps the globals as they are under `tag`, in the place
  * of an older one of that name; at most 16. cellar_restore() goes back to them,
@@ -239,8 +244,8 @@ cellar_fork(struct cellar_session *s, const char *const *names, size_t count,
             struct cellar_moment *moment, struct cellar_error *err);
 
 /* Removes the record, and the container unless other branches live in it; takes
- * `s`. On failure too `s` is
- * gone; the error says what may be left. NULL is fine. */
+ * `s`. On failure too `s` is gone; the error says what may be left. NULL is
+ * fine. */
 CELLAR_API CELLAR_CHECK enum cellar_code cellar_stop(struct cellar_session *s,
                                                      struct cellar_error *err);
 
@@ -296,6 +301,50 @@ cellar_fork_async(struct cellar_session *s, const char *const *names,
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_stop_async(struct cellar_session *s, cellar_session_fn *done, void *user,
                   struct cellar_error *err);
+
+/* --------------------------------------------------------------- pools -- */
+
+/* Sessions that are started before anybody asks for one: a pool keeps `size` of
+ * them ready, and starts another for each that is taken or ends. All that is
+ * done in cellar_dispatch(), and in waiting calls; a start that fails is tried
+ * again, ever more patiently. Nobody has used what is given out, and nobody
+ * else gets it. */
+struct cellar_pool;
+#define CELLAR_POOL_MAX 1024
+
+/* Begins at once. Copies `spec`, which has no name. E_USAGE; E_NOMEM. Freed
+ * with cellar_pool_free() before its supervisor. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_new(struct cellar *c, const struct cellar_spec *spec, size_t size,
+                struct cellar_pool **out, struct cellar_error *err);
+
+/* Takes a session out, to be called `name`, or (NULL) unnamed: a ready one,
+ * after one handshake; where none is, or it does not answer, one is started as
+ * cellar_start() does. Errors as of that. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_take(struct cellar_pool *pool, const char *name,
+                 struct cellar_session **out, struct cellar_error *err);
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_take_async(struct cellar_pool *pool, const char *name,
+                       cellar_session_fn *done, void *user,
+                       struct cellar_error *err);
+
+struct cellar_pool_stats {
+    size_t size;
+    size_t ready;    /* can be taken now */
+    size_t starting; /* will be */
+    uint64_t taken;  /* ready ones, so far */
+    uint64_t missed; /* takes that had to start one */
+    const char *trouble; /* why the last start failed, or a ready one ended,
+                            until one succeeds; NULL; lent until the next call
+                            that gets the pool or its supervisor */
+};
+CELLAR_API void cellar_pool_stats(const struct cellar_pool *pool,
+                                  struct cellar_pool_stats *stats);
+
+/* What nobody took is removed, of which cellar_free() waits for the end. NULL
+ * is fine. */
+CELLAR_API void cellar_pool_free(struct cellar_pool *pool);
 
 /* ------------------------------------------------------------- results -- */
 
@@ -356,8 +405,9 @@ struct cellar_info {
     const char *container; /* id */
     const char *image;
     const char *engine;
-    const char *state;     /* "idle", "busy" (a cell runs), "lost", or the
-                              engine's word: "paused", "exited", ... */
+    const char *state;     /* "idle", "busy" (a cell runs), "lost", "ready" (in
+                              a pool for whoever takes it; it has no name), or
+                              the engine's word: "paused", "exited", ... */
     uint64_t created;      /* seconds since 1970 */
     uint64_t cells;        /* run so far, as far as recorded */
     uint64_t holder;       /* pid of the process that has it, or 0 */
@@ -399,8 +449,8 @@ cellar_stats_name(struct cellar *c, const char *name,
                   struct cellar_stats *stats, struct cellar_error *err);
 /* How many checkpoints the session `name` has and what they hold, whoever has
  * it, also while a cell runs: `moment`'s count and held_bytes. The session is
- * taken for a moment when nobody has it. E_NOT_FOUND; E_LOST; E_BUSY and E_AGAIN
- * it can't be told now. */
+ * taken for a moment when nobody has it. E_NOT_FOUND; E_LOST; E_BUSY and
+ * E_AGAIN it can't be told now. */
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_copies_name(struct cellar *c, const char *name,
                    struct cellar_moment *moment, struct cellar_error *err);

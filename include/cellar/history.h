@@ -53,6 +53,9 @@ struct cellar_entry {
     uint64_t ended_ms; /* 0: it runs, or was cut off with its session */
     uint64_t resets;   /* of the session before this cell: globals that stood
                           before the last one are gone */
+    uint64_t restores; /* before this cell that somebody asked for; */
+    uint64_t back_to;  /* the last of them: the cell after which the globals
+                          stood; 0: none had changed them */
     bool untold;       /* it ended, and nobody was told of it yet */
     bool pruned;       /* its outputs were given up for room */
     /* Lent, as all of the entry, for the call. While the cell runs it holds

@@ -23,6 +23,7 @@ struct writing {
     struct cellar_notebook *notebook; /* NULL: a script */
     FILE *script;
     uint64_t resets; /* before the last cell */
+    uint64_t restores;
     uint64_t cells;
     uint64_t pruned; /* of them: how many have no output any more */
     struct cellar_error err;
@@ -105,6 +106,17 @@ static enum cellar_code put_cell(struct writing *writing,
                              : put_script(writing, entry);
 }
 
+static enum cellar_code remark_restore(struct writing *writing,
+                                       const struct cellar_entry *entry)
+{
+    char text[128] = "";
+    snprintf(text, sizeof text,
+             "The session was restored here, to what it was after cell %" PRIu64
+             ".",
+             entry->back_to);
+    return remark(writing, text);
+}
+
 static void take_entry(void *user, const struct cellar_entry *entry)
 {
     struct writing *writing = user;
@@ -113,9 +125,13 @@ static void take_entry(void *user, const struct cellar_entry *entry)
         return;
     if (entry->resets != writing->resets && writing->cells > 0)
         code = remark(writing, reset_remark);
+    if (entry->restores != writing->restores && writing->cells > 0 &&
+        code == CELLAR_OK)
+        code = remark_restore(writing, entry);
     if (code == CELLAR_OK)
         (void)put_cell(writing, entry);
     writing->resets = entry->resets;
+    writing->restores = entry->restores;
     writing->pruned += entry->pruned;
     writing->cells++;
 }

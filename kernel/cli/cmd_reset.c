@@ -13,7 +13,9 @@ const struct cellar_command cellar_command_reset = {
     .operands_min = 1,
     .operands_max = 1,
     .text = "Give a session a fresh Python",
-    .details = "Ends all its processes and empties /tmp and /dev/shm; the "
-               "container stays.\n",
+    .details = "Ends all its processes, drops its checkpoints, and empties "
+               "/tmp and /dev/shm;\n"
+               "the container stays. While branches share the container, the "
+               "files stay too.\n",
     .run = run,
 };

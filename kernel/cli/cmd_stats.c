@@ -243,12 +243,12 @@ const struct cellar_command cellar_command_stats = {
         "CHECKPOINTS how\n"
         "many, and the memory they hold; OUTPUT what all cells printed, "
         "dropped output\n"
-        "counted. With --json an object per row: name, time_s (seconds since "
-        "1970),\n"
+        "counted. With --json an object per row: name, time_s (seconds "
+        "since 1970),\n"
         "cpu_percent, cpu_us (since the start), memory_bytes, "
-        "memory_limit_bytes, pids,\n"
-        "pids_limit, checkpoints, checkpoint_bytes, output_bytes, cells, "
-        "state; null where\n"
-        "it can't be had.\n",
+        "memory_limit_bytes,\n"
+        "pids, pids_limit, checkpoints, checkpoint_bytes, output_bytes, "
+        "cells, state;\n"
+        "null where it can't be had.\n",
     .run = run,
 };

@@ -79,8 +79,13 @@ void cellar_entry_print(struct cellar_output *out,
     cellar_output_text(out, view->any ? "\n" : "");
     if (view->any && entry->resets != view->resets)
         cellar_output_text(out, "-- the session was reset here\n\n");
+    if (view->any && entry->restores != view->restores)
+        cellar_output_printf(
+            out, "-- the session was restored here, to cell %" PRIu64 "\n\n",
+            entry->back_to);
     view->any = true;
     view->resets = entry->resets;
+    view->restores = entry->restores;
     print_when(out, entry);
     cellar_print_code(out, entry->cell, code,
                       entry->code ? entry->code_len : strlen(unknown), true);
@@ -121,12 +126,13 @@ static json_t *code_of(const struct cellar_entry *entry)
 
 static json_t *object_of(const struct cellar_entry *entry)
 {
-    return json_pack("{s:I, s:o, s:o, s:o, s:I, s:b, s:b, s:o}", "cell",
-                     (json_int_t)entry->cell, "code", code_of(entry), "began",
-                     seconds(entry->began_ms), "ended",
-                     seconds(entry->ended_ms), "resets",
-                     (json_int_t)entry->resets, "untold", entry->untold,
-                     "pruned", entry->pruned, "result", result_object(entry));
+    return json_pack(
+        "{s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:o}", "cell",
+        (json_int_t)entry->cell, "code", code_of(entry), "began",
+        seconds(entry->began_ms), "ended", seconds(entry->ended_ms), "resets",
+        (json_int_t)entry->resets, "restores", (json_int_t)entry->restores,
+        "back_to", (json_int_t)entry->back_to, "untold", entry->untold,
+        "pruned", entry->pruned, "result", result_object(entry));
 }
 
 enum cellar_code cellar_entry_json(struct cellar_output *out,

@@ -14,10 +14,11 @@ struct cellar_entry_view {
     bool ended;      /* the session has: what has no end was cut off */
     bool any;        /* a cell was shown */
     uint64_t resets; /* of the session before the last one shown */
+    uint64_t restores;
 };
 
 /* The time, "In [3]: ...", output, result and ending; before it where the
- * session was reset between the last cell shown and this one. */
+ * session was reset or restored between the last cell shown and this one. */
 void cellar_entry_print(struct cellar_output *out,
                         struct cellar_entry_view *view,
                         const struct cellar_entry *entry);

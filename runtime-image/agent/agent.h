@@ -73,10 +73,11 @@ struct cellar_lane {
     struct cellar_agent *agent;
     struct cellar_lane *next;
     uint32_t number;
-    uint32_t parent; /* the lane whose FORK waits for this one; or its own */
-    int hold;        /* the relay's connection, or -1 */
-    bool leaving;    /* it ends with this turn */
-    unsigned seen;   /* what poll(2) announced of it: turn.c */
+    uint32_t parent;   /* the lane whose FORK waits for this one; or its own */
+    int hold;          /* the relay's connection, or -1 */
+    bool leaving;      /* it goes with this turn */
+    const char *ended; /* why; kept for whoever comes for it; or NULL */
+    unsigned seen;     /* what poll(2) announced of it: turn.c */
     struct cellar_death death; /* of its worker, not dealt with yet; or pid 0 */
     struct cellar_wire wire;
     struct cellar_worker worker;
@@ -126,15 +127,19 @@ void cellar_agent_init(struct cellar_agent *agent);
 void cellar_agent_turn(struct cellar_agent *agent);
 
 /* --- lanes.c --- */
-/* A lane at the end of the list, with no worker. NULL: no memory, or too many.
- */
+/* A lane at the end of the list, with no worker. NULL: no memory, or too many
+ * that have not ended. */
 struct cellar_lane *cellar_lane_new(struct cellar_agent *agent);
 struct cellar_lane *cellar_lane_find(const struct cellar_agent *agent,
                                      uint64_t number);
+/* Those that have not ended. */
 size_t cellar_lane_count(const struct cellar_agent *agent);
 
-/* It ends with this turn, and all its processes. The last one takes the agent
- * with it. */
+/* All its processes end. The last one takes the agent with it; beside others
+ * the next host that greets it is told `why`, which lives for ever. */
+void cellar_lane_end(struct cellar_lane *lane, const char *why);
+
+/* One that no host knows of: it ends as above, and nothing of it is kept. */
 void cellar_lane_leave(struct cellar_lane *lane);
 void cellar_lanes_sweep(struct cellar_agent *agent);
 
@@ -166,6 +171,9 @@ void cellar_lane_start_worker(struct cellar_lane *lane);
  * is told, with the last `words` of what failed. */
 void cellar_lane_fault(struct cellar_lane *lane, enum cellar_fault code,
                        const char *text, struct cellar_bytes words);
+
+/* A worker had its time and is not ready. */
+void cellar_lane_boot_is_over(struct cellar_lane *lane);
 
 /* A worker died before it was ready. */
 void cellar_lane_died_booting(struct cellar_lane *lane, int status);
@@ -272,8 +280,9 @@ void cellar_lane_close_worker(struct cellar_lane *lane);
 void cellar_lane_fork(struct cellar_lane *lane, uint64_t count);
 
 /* A copy for a branch is frozen, or (`why`) won't be. */
-void cellar_lane_on_branch(struct cellar_lane *lane, struct cellar_copy *copy);
-void cellar_lane_no_branch(struct cellar_lane *lane, const char *why);
+void cellar_lane_on_branch(struct cellar_lane *parent,
+                           struct cellar_copy *copy);
+void cellar_lane_no_branch(struct cellar_lane *parent, const char *why);
 
 /* A branch's worker is awake; or it will not be, and the lane goes. */
 void cellar_branch_awake(struct cellar_lane *lane);

@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent.h"
 
@@ -12,14 +13,30 @@ static void refuse(struct cellar_lane *lane, const char *why, uint64_t cell)
 /* The first host's wishes come before any worker; a later one's hold from the
  * next worker on. The worker is started first: Python's start is what a new
  * session waits for. */
-static void on_hello(struct cellar_lane *lane, struct cellar_message *msg)
+static void take_wishes(struct cellar_lane *lane,
+                        const struct cellar_msg_hello *hello)
 {
-    lane->hello = msg->u.hello;
+    lane->hello = *hello;
     lane->life_end =
-        lane->hello.life_ms ? lane->agent->now + lane->hello.life_ms * 1000 : 0;
-    uint64_t mark = msg->mark;
+        hello->life_ms ? lane->agent->now + hello->life_ms * 1000 : 0;
     if (lane->number == 0 && lane->generation == 0)
         cellar_lane_start_worker(lane);
+}
+
+static void tell_ended(struct cellar_lane *lane)
+{
+    struct cellar_message msg = {.type = CELLAR_MSG_FAULT};
+    msg.u.fault.code = CELLAR_FAULT_ENDED;
+    msg.u.fault.text = (struct cellar_bytes){(const uint8_t *)lane->ended,
+                                             strlen(lane->ended)};
+    cellar_lane_post(lane, &msg);
+}
+
+static void on_hello(struct cellar_lane *lane, struct cellar_message *msg)
+{
+    uint64_t mark = msg->mark;
+    if (!lane->ended)
+        take_wishes(lane, &msg->u.hello);
     struct cellar_message welcome = {.type = CELLAR_MSG_WELCOME};
     welcome.u.welcome.generation = lane->generation;
     welcome.u.welcome.ready = lane->worker.ready;
@@ -31,6 +48,8 @@ static void on_hello(struct cellar_lane *lane, struct cellar_message *msg)
         cellar_agent_say("a host's hello was refused: %s",
                          cellar_code_text(code));
         cellar_wire_break(&lane->wire, code);
+    } else if (lane->ended) {
+        tell_ended(lane);
     }
 }
 
@@ -105,7 +124,7 @@ static void on_stop(struct cellar_lane *lane, struct cellar_message *msg)
     (void)msg;
     cellar_lane_refuse(lane, CELLAR_MSG_STOP, NULL);
     cellar_wire_flush(&lane->wire);
-    cellar_lane_leave(lane);
+    cellar_lane_end(lane, "it was stopped");
 }
 
 /* Which of them may come in which state of the link is the link's table. */
@@ -129,8 +148,11 @@ static const struct {
 void cellar_lane_take(void *user, struct cellar_message *msg)
 {
     struct cellar_lane *lane = user;
+    if (lane->ended && msg->type != CELLAR_MSG_HELLO)
+        return;
     for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
         if (handlers[i].type == msg->type)
             handlers[i].take(lane, msg);
-    lane->lease_end = lane->agent->now + lane->hello.lease_ms * 1000;
+    if (!lane->ended)
+        lane->lease_end = lane->agent->now + lane->hello.lease_ms * 1000;
 }

@@ -15,7 +15,7 @@ size_t cellar_lane_count(const struct cellar_agent *agent)
 {
     size_t count = 0;
     for (const struct cellar_lane *lane = agent->lanes; lane; lane = lane->next)
-        count += !lane->leaving;
+        count += !lane->leaving && !lane->ended;
     return count;
 }
 
@@ -28,11 +28,26 @@ struct cellar_lane *cellar_lane_find(const struct cellar_agent *agent,
     return lane;
 }
 
+/* Room for one more costs the one that ended first. */
+static bool make_room(struct cellar_agent *agent)
+{
+    struct cellar_lane *ended = NULL;
+    size_t count = 0;
+    for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next) {
+        count += !lane->leaving;
+        if (!ended && lane->ended && !lane->leaving)
+            ended = lane;
+    }
+    if (count >= CELLAR_LANES_MAX && ended)
+        ended->leaving = true;
+    return count < CELLAR_LANES_MAX || ended;
+}
+
 struct cellar_lane *cellar_lane_new(struct cellar_agent *agent)
 {
     struct cellar_lane **end = &agent->lanes;
     struct cellar_lane *lane = calloc(1, sizeof(*lane));
-    if (!lane || cellar_lane_count(agent) >= CELLAR_LANES_MAX) {
+    if (!lane || !make_room(agent)) {
         free(lane);
         return NULL;
     }
@@ -61,6 +76,20 @@ void cellar_lane_leave(struct cellar_lane *lane)
     cellar_lane_kill_all(lane);
     cellar_wire_flush(&lane->wire);
     lane->leaving = true;
+}
+
+void cellar_lane_end(struct cellar_lane *lane, const char *why)
+{
+    if (cellar_lane_count(lane->agent) == 1) {
+        cellar_agent_say("%s", why);
+        cellar_lane_leave(lane);
+    }
+    cellar_lane_finish_fresh(lane);
+    cellar_lane_kill_all(lane);
+    lane->ended = why;
+    lane->faulted = true;
+    lane->lease_end = UINT64_MAX;
+    lane->life_end = 0;
 }
 
 static void lane_free(struct cellar_lane *lane)
@@ -118,7 +147,7 @@ void cellar_lane_visit(struct cellar_lane *lane,
 
 static struct cellar_lane *with_worker(struct cellar_agent *agent, pid_t pid)
 {
-    struct cellar_lane *lane = agent->lanes;
+    struct cellar_lane *lane = pid > 0 ? agent->lanes : NULL;
     while (lane && lane->worker.pid != pid)
         lane = lane->next;
     return lane;
@@ -216,8 +245,9 @@ bool cellar_lanes_guard(void *user, pid_t pid, pid_t by)
             return true;
     if (agent->last_lane == 0)
         return false;
+    pid = cellar_processes_leader(pid);
     struct cellar_lane *target = with_worker(agent, pid);
     if (target)
-        return lane_of(agent, by) != target;
+        return lane_of(agent, cellar_processes_leader(by)) != target;
     return cellar_processes_parent(pid) == 0;
 }

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "figures.h"
+
 /* Nothing the kernel can kill takes longer to die, even under a fork bomb on
  * a busy machine; what does hangs in the kernel, and the session with it. */
 #define KILL_ROUNDS_MAX 5000
@@ -63,6 +65,20 @@ pid_t cellar_processes_parent(pid_t pid)
     /* "PID (name) S PPID ...", where the name may hold anything. */
     const char *end = strrchr(text, ')');
     return end && strlen(end) > 4 ? (pid_t)strtol(end + 4, NULL, 10) : -1;
+}
+
+pid_t cellar_processes_leader(pid_t pid)
+{
+    char path[48];
+    char text[CELLAR_FIGURES_MAX];
+    const char *const paths[] = {path};
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    int fd = cellar_figures_open(paths, 1);
+    cellar_figures_read(fd, text);
+    if (fd >= 0)
+        close(fd);
+    pid_t leader = (pid_t)cellar_figure(text, "\nTgid:");
+    return leader > 0 ? leader : pid;
 }
 
 static bool is_among(const pid_t *pids, size_t count, pid_t pid)

@@ -46,4 +46,8 @@ bool cellar_processes_kill_strangers(const struct cellar_kin *kin);
  * when there is no such process. */
 pid_t cellar_processes_parent(pid_t pid);
 
+/* The process that `pid` is a thread of: the kernel takes the number of any
+ * thread for its process. `pid` itself where that can't be told. */
+pid_t cellar_processes_leader(pid_t pid);
+
 #endif

@@ -309,24 +309,19 @@ static void on_lease(struct cellar_lane *lane)
 {
     if (lane->number == 0 && lane->generation == 0)
         cellar_agent_die(CELLAR_AGENT_EXIT_HOST, "no host has greeted");
-    cellar_agent_say("no host has given a sign of life for %llu ms: the "
-                     "session ends",
-                     (unsigned long long)lane->hello.lease_ms);
-    cellar_lane_leave(lane);
+    cellar_lane_end(lane, "no host gave a sign of life for its lease");
 }
 
 static void end_turn(struct cellar_lane *lane)
 {
     uint64_t now = lane->agent->now;
     cellar_lane_tick(lane);
-    if (!lane->leaving && now >= lane->lease_end)
-        on_lease(lane);
-    if (!lane->leaving && lane->life_end > 0 && now >= lane->life_end) {
-        cellar_agent_say("the session has reached its lifetime");
-        cellar_lane_leave(lane);
-    }
     if (lane->leaving)
         return;
+    if (now >= lane->lease_end)
+        on_lease(lane);
+    else if (lane->life_end > 0 && now >= lane->life_end)
+        cellar_lane_end(lane, "it has reached its lifetime");
     cellar_wire_flush(&lane->wire);
     cellar_lane_freeze(lane);
 }

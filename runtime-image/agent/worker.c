@@ -131,10 +131,12 @@ static int launch(pid_t *pid, const struct ends *ends,
 {
     static char path[] = CELLAR_LAUNCHER_PATH;
     char limits[3][24];
-    char *argv[] = {path, limits[0], limits[1], limits[2], NULL};
+    char preload[sizeof(hello->preload)];
+    char *argv[] = {path, limits[0], limits[1], limits[2], preload, NULL};
     const uint64_t values[3] = {hello->nproc, hello->nofile, hello->fsize};
     for (int i = 0; i < 3; i++)
         snprintf(limits[i], sizeof(limits[i]), "%" PRIu64, values[i]);
+    snprintf(preload, sizeof(preload), "%s", hello->preload);
     return spawn(pid, ends, argv);
 }
 
@@ -213,6 +215,8 @@ static ssize_t send_with(int socket, const void *data, size_t len,
                          .msg_control = control.room,
                          .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+    if (!head)
+        return -1;
     head->cmsg_level = SOL_SOCKET;
     head->cmsg_type = SCM_RIGHTS;
     head->cmsg_len = CMSG_LEN(count * sizeof(int));

@@ -30,6 +30,7 @@ static struct {
     size_t used;          /* by the record that is being run */
     struct stat pipes[2]; /* the stdout and stderr that the agent gave */
     int passed;           /* a copy's socket that has come, or -1 */
+    bool piped;           /* pipes have come */
 } channel = {.fd = -1, .passed = -1};
 
 static void put_number(uint8_t *out, uint64_t number, unsigned bytes)
@@ -191,7 +192,8 @@ static void take_pipe(int from, int to, struct stat *ours)
     close(from);
 }
 
-/* One descriptor is a copy's socket, two are pipes. */
+/* One descriptor is a copy's socket, two are pipes. A program that has used up
+ * its own gets none, or one of two: that is as good as none. */
 static void take_passed(struct msghdr *msg)
 {
     struct cmsghdr *head = CMSG_FIRSTHDR(msg);
@@ -200,10 +202,16 @@ static void take_passed(struct msghdr *msg)
         head->cmsg_len > CMSG_LEN(sizeof(fds)))
         return;
     memcpy(fds, CMSG_DATA(head), head->cmsg_len - CMSG_LEN(0));
-    if (head->cmsg_len == CMSG_LEN(sizeof(int))) {
+    bool one = head->cmsg_len == CMSG_LEN(sizeof(int));
+    if (one && msg->msg_flags & MSG_CTRUNC) {
+        close(fds[0]);
+        return;
+    }
+    if (one) {
         channel.passed = fds[0];
         return;
     }
+    channel.piped = true;
     take_pipe(fds[0], STDOUT_FILENO, &channel.pipes[0]);
     take_pipe(fds[1], STDERR_FILENO, &channel.pipes[1]);
 }
@@ -303,7 +311,7 @@ void cellar_channel_read(struct cellar_request *request)
     *request = (struct cellar_request){.kind = (enum cellar_record_kind)kind,
                                        .socket = channel.passed};
     channel.passed = -1;
-    if (kind == CELLAR_RECORD_FREEZE && request->socket >= 0)
+    if (kind == CELLAR_RECORD_FREEZE)
         return;
     if (kind != CELLAR_RECORD_CODE || len < CELLAR_RECORD_CODE_BYTES)
         leave("the control socket carried no cell");
@@ -333,9 +341,8 @@ static void send_small(int fd, enum cellar_record_kind kind, const void *body,
 
 void cellar_channel_refuse(int socket, const char *why)
 {
-    size_t len = strlen(why);
+    size_t len = strnlen(why, CELLAR_WHY_MAX);
     uint8_t record[CELLAR_RECORD_HEADER_BYTES + CELLAR_WHY_MAX];
-    len = len < CELLAR_WHY_MAX ? len : CELLAR_WHY_MAX;
     put_number(record, len, 4);
     record[4] = CELLAR_RECORD_UNFIT;
     memcpy(record + CELLAR_RECORD_HEADER_BYTES, why, len);
@@ -369,7 +376,10 @@ enum cellar_wake_reason cellar_channel_freeze(int socket, uint64_t *ping)
     let_go_of_pipe(STDERR_FILENO, &channel.pipes[1]);
     cellar_pipes_part();
     send_small(socket, CELLAR_RECORD_FROZEN, NULL, 0);
+    channel.piped = false;
     uint8_t kind = read_record(CELLAR_RECORD_WAKE_BYTES, &len);
+    if (!channel.piped)
+        leave("no descriptors are left for its output");
     if (kind != CELLAR_RECORD_WAKE || len != CELLAR_RECORD_WAKE_BYTES)
         leave("the control socket woke nobody");
     const uint8_t *body = channel.data + CELLAR_RECORD_HEADER_BYTES;

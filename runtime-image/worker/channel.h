@@ -26,7 +26,8 @@
  * next cellar_channel_wait(). */
 struct cellar_request {
     enum cellar_record_kind kind;
-    int socket; /* of the copy: the caller's to close; -1 with CODE */
+    int socket; /* of the copy: the caller's to close; -1 with CODE, and when
+                   the program has no descriptor left */
     uint64_t cell;
     uint64_t ticket; /* for cellar_answer_end() */
     const char *code;

@@ -15,8 +15,10 @@
 
 #include "proto/limits.h"
 #include "proto/record.h"
+#include "runtime-image/worker/apart.h"
 #include "runtime-image/worker/cell.h"
 #include "runtime-image/worker/channel.h"
+#include "runtime-image/worker/files.h"
 #include "runtime-image/worker/interrupt.h"
 #include "runtime-image/worker/seed.h"
 #include "runtime-image/worker/task.h"
@@ -37,6 +39,10 @@ static const struct {
 /* 20 ms in all, and what sleeping adds. */
 #define LEAVE_PAUSES_MAX 400
 #define LEAVE_PAUSE_NS   50000
+
+/* Descriptors: a copy's socket, and the pipes that it gets when it wakes. */
+#define SOCKETS 1
+#define PIPES   2
 
 #define BREAKERS (sizeof(breakers) / sizeof(breakers[0]))
 
@@ -133,6 +139,18 @@ static bool are_of_openblas(void)
     return openblas;
 }
 
+static bool has_descriptors(size_t count)
+{
+    int fds[SOCKETS + PIPES];
+    size_t n = 0;
+    while (n < count && (fds[n] = open("/", O_PATH | O_CLOEXEC)) >= 0)
+        n++;
+    bool enough = n == count || errno != EMFILE;
+    while (n > 0)
+        close(fds[--n]);
+    return enough;
+}
+
 static const char *find_breaker(void)
 {
     PyObject *modules = PyImport_GetModuleDict();
@@ -142,11 +160,13 @@ static const char *find_breaker(void)
     return NULL;
 }
 
-const char *cellar_freeze_hindrance(void)
+static const char *hindrance(size_t descriptors)
 {
     const char *breaker = find_breaker();
     if (breaker)
         return breaker;
+    if (!has_descriptors(descriptors))
+        return "the program has no file descriptors left";
     size_t all = tasks();
     size_t python = all > 1 ? python_threads() : 0;
     if (python > 0)
@@ -164,6 +184,11 @@ const char *cellar_freeze_hindrance(void)
     return NULL;
 }
 
+const char *cellar_freeze_hindrance(void)
+{
+    return hindrance(SOCKETS + PIPES);
+}
+
 /* ------------------------------------------------------------- forking --- */
 
 /* The copy is to be the agent's child, not the worker's: the program must not
@@ -174,9 +199,9 @@ const char *cellar_freeze_hindrance(void)
 static bool split(int *failed)
 {
     int status = 0;
-    pid_t between = vfork();
+    pid_t between = vfork(); /* NOLINT(*.insecureAPI.vfork) */
     if (between == 0) {
-        pid_t copy = fork();
+        pid_t copy = fork(); /* NOLINT(clang-analyzer-unix.Vfork) */
         if (copy == 0)
             return true;
         _exit(copy < 0 ? errno : 0);
@@ -190,15 +215,25 @@ static bool split(int *failed)
     return false;
 }
 
-/* The end of the process in between is none of the program's children's. */
-static void forget_child_signal(const sigset_t *before)
+/* A program that adopts orphans would adopt the copy. Whether it does. */
+static bool adopt(bool orphans)
 {
-    sigset_t child;
+    int before = 0;
+    (void)prctl(PR_GET_CHILD_SUBREAPER, &before, 0, 0, 0);
+    if (orphans != (before != 0))
+        (void)prctl(PR_SET_CHILD_SUBREAPER, orphans, 0, 0, 0);
+    return before != 0;
+}
+
+/* One that is ours, and no business of the program's handlers: the end of the
+ * process in between, what a copy is woken with. */
+static void forget_signal(int number)
+{
+    sigset_t set;
     const struct timespec now = {0};
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    if (!sigismember(before, SIGCHLD))
-        (void)sigtimedwait(&child, NULL, &now);
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    (void)sigtimedwait(&set, NULL, &now);
 }
 
 /* -------------------------------------------------------------- the copy -- */
@@ -216,17 +251,22 @@ static void answer(uint64_t ping)
         _exit(EXIT_FAILURE);
 }
 
-static void be_copy(int socket, const sigset_t *signals)
+static void be_copy(int socket, const sigset_t *signals, bool adopts)
 {
     uint64_t ping = 0;
     setsid();
+    cellar_files_part();
     enum cellar_wake_reason reason = cellar_channel_freeze(socket, &ping);
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    (void)adopt(adopts);
+    forget_signal(SIGCONT);
     (void)sigprocmask(SIG_SETMASK, signals, NULL);
     cellar_cell_move();
     cellar_task_renew();
-    if (reason == CELLAR_WAKE_BRANCH)
+    if (reason == CELLAR_WAKE_BRANCH) {
         cellar_seed_anew();
+        cellar_apart_begin();
+    }
     cellar_interrupt_discard();
     answer(ping);
 }
@@ -237,7 +277,7 @@ bool cellar_freeze(int socket)
 {
     sigset_t all, before;
     int failed = 0;
-    const char *why = cellar_freeze_hindrance();
+    const char *why = hindrance(PIPES);
     cellar_interrupt_discard();
     if (why) {
         cellar_channel_refuse(socket, why);
@@ -247,13 +287,17 @@ bool cellar_freeze(int socket)
     (void)sigprocmask(SIG_SETMASK, &all, &before);
     bool dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1;
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    bool adopts = adopt(false);
+    cellar_files_note();
     if (split(&failed)) {
-        be_copy(socket, &before);
+        be_copy(socket, &before, adopts);
         return false;
     }
     if (dumpable)
         (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-    forget_child_signal(&before);
+    (void)adopt(adopts);
+    if (!sigismember(&before, SIGCHLD))
+        forget_signal(SIGCHLD);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
     if (failed)
         cellar_channel_refuse(socket, say_failed(failed));

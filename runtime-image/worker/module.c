@@ -5,12 +5,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime-image/worker/apart.h"
 #include "runtime-image/worker/cell.h"
 #include "runtime-image/worker/channel.h"
 #include "runtime-image/worker/compile.h"
 #include "runtime-image/worker/freeze.h"
 #include "runtime-image/worker/interrupt.h"
 #include "runtime-image/worker/output.h"
+#include "runtime-image/worker/preload.h"
 #include "runtime-image/worker/source.h"
 #include "runtime-image/worker/task.h"
 #include "runtime-image/worker/trace.h"
@@ -117,7 +119,7 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
 {
     (void)self;
     (void)args;
-    if (!set_up()) {
+    if (!cellar_preload_note() || !set_up()) {
         PyErr_Print();
         _exit(CELLAR_BOOT_EXTENSION);
     }
@@ -127,6 +129,7 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
     }
     struct cellar_answer answer = {0};
     struct cellar_request request = {0};
+    cellar_preload_run(); /* a child of theirs has no channel */
     announce(&answer);
     if (!cellar_compile_warm()) {
         PyErr_Print();
@@ -135,9 +138,10 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
     cellar_interrupt_start();
     for (;;) {
         next(&answer, &request);
+        cellar_apart_close();
         if (request.kind != CELLAR_RECORD_FREEZE)
             cellar_cell_run(&request, &answer);
-        else if (cellar_freeze(request.socket))
+        else if (request.socket >= 0 && cellar_freeze(request.socket))
             rehearse(&answer);
     }
 }

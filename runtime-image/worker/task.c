@@ -393,13 +393,39 @@ static bool call(PyObject *object, const char *method)
     return done != NULL;
 }
 
+static long own_end(PyObject *loop)
+{
+    CELLAR_REF PyObject *end = PyObject_GetAttrString(loop, "_csock");
+    CELLAR_REF PyObject *fd =
+        end ? PyObject_CallMethod(end, "fileno", NULL) : NULL;
+    return fd ? PyLong_AsLong(fd) : -1;
+}
+
+/* For a loop's signal handlers the interpreter writes to this pipe. Where it
+ * writes to another of the program's, that goes on. */
+static bool renew_pipe(PyObject *loop)
+{
+    CELLAR_REF PyObject *wake = cellar_import_from("signal", "set_wakeup_fd");
+    CELLAR_REF PyObject *before =
+        wake ? PyObject_CallFunction(wake, "i", -1) : NULL;
+    long old = before ? own_end(loop) : -1;
+    if (old < 0 || !call(loop, "_close_self_pipe") ||
+        !call(loop, "_make_self_pipe"))
+        return false;
+    long fd = PyLong_AsLong(before);
+    CELLAR_REF PyObject *done =
+        PyObject_CallFunction(wake, "l", fd == old ? own_end(loop) : fd);
+    if (!done)
+        PyErr_Clear(); /* it wrote to what is closed by now */
+    return true;
+}
+
 static bool renew_loop(PyObject *loop)
 {
     CELLAR_REF PyObject *old = PyObject_GetAttrString(loop, "_selector");
     CELLAR_REF PyObject *fresh = old ? copy_selector(old) : NULL;
     return fresh && PyObject_SetAttrString(loop, "_selector", fresh) == 0 &&
-           call(old, "close") && call(loop, "_close_self_pipe") &&
-           call(loop, "_make_self_pipe");
+           call(old, "close") && renew_pipe(loop);
 }
 
 void cellar_task_renew(void)

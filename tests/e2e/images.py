@@ -17,9 +17,10 @@ SLIM, DATA = "cellar-runtime:slim", "cellar-runtime:data"
 
 
 class custom_image:
-    """An image of the test's own, built from a Dockerfile and files."""
+    """An image of the test's own, built from a Dockerfile and files; with a
+    `network` only to install packages."""
 
-    def __init__(self, dockerfile, **files):
+    def __init__(self, dockerfile, network="none", **files):
         self.name = cellar_test.unique("cellar-test-image")
         with tempfile.TemporaryDirectory() as folder:
             context = pathlib.Path(folder)
@@ -28,8 +29,8 @@ class custom_image:
                 (context / name).write_bytes(content)
                 (context / name).chmod(0o755)
             done = subprocess.run(
-                ["docker", "build", "--network", "none", "--force-rm", "--tag",
-                 self.name, folder], timeout=300,
+                ["docker", "build", "--network", network, "--force-rm",
+                 "--tag", self.name, folder], timeout=300,
                 env=dict(os.environ, DOCKER_BUILDKIT="0"), text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode != 0:

@@ -315,8 +315,12 @@ class OldJournal(OwnState):
 
     def make_old(self):
         with contextlib.closing(sqlite3.connect(self.journal)) as db:
-            for column in ("taken", "taken_why"):
-                db.execute("ALTER TABLE cells DROP COLUMN %s" % column)
+            for table, columns in (("cells", ("taken", "taken_why")),
+                                   ("cells", ("restores", "back_to")),
+                                   ("sessions", ("restores", "back_to"))):
+                for column in columns:
+                    db.execute("ALTER TABLE %s DROP COLUMN %s"
+                               % (table, column))
             db.execute("PRAGMA user_version = 1")
             db.commit()
 

@@ -22,8 +22,8 @@ nbformat.validate(notebook)
 print(notebook.metadata.kernelspec.name)
 """
 
-ENTRY_KEYS = ["cell", "code", "began", "ended", "resets", "untold", "pruned",
-              "result"]
+ENTRY_KEYS = ["cell", "code", "began", "ended", "resets", "restores",
+              "back_to", "untold", "pruned", "result"]
 PAST_KEYS = ["name", "id", "created", "ended", "ending", "reason", "cells",
              "output_bytes", "image", "engine", "container", "python"]
 
@@ -98,6 +98,22 @@ class Cells(SessionTest):
         self.assertEqual(entries[0]["resets"] + 1, entries[1]["resets"])
         self.assertIn("-- the session was reset here\n",
                       run("history", name, "--last", "2").out)
+
+    def test_restores_part_it(self):
+        name = self.session.name
+        before = self.ok("x = 'before'")["cell"]
+        self.assertEqual(0, run("checkpoint", name, "before").status)
+        self.ok("x = 'after'")
+        self.assertEqual(0, run("restore", name, "before").status)
+        self.assertEqual("'before'", self.value("x"))
+        entries = history(name, "--last", "2")
+        self.assertEqual(entries[0]["restores"] + 1, entries[1]["restores"])
+        self.assertEqual(before, entries[1]["back_to"])
+        self.assertIn("-- the session was restored here, to cell %d\n" % before,
+                      run("history", name, "--last", "2").out)
+        script = run("export", "--script", name, "-").out
+        self.assertIn("restored here, to what it was after cell %d." % before,
+                      script)
 
     def test_a_running_cell_with_its_output_so_far(self):
         name = self.session.name

@@ -1,5 +1,5 @@
 """What `cmake --install` puts into a prefix is enough: the command runs from
-there, and the example embeds the library in each way the manual names."""
+there, and the examples embed the library in each way the manual names."""
 
 import os
 import pathlib
@@ -12,22 +12,36 @@ import unittest
 import cellar_test
 
 BUILD = os.environ["CELLAR_BINARY_DIR"]
-EXAMPLE = pathlib.Path(__file__).parents[2] / "docs/examples/embed.c"
+EXAMPLES = pathlib.Path(__file__).parents[2] / "docs/examples"
 
 CMAKE = """
 cmake_minimum_required(VERSION 3.25)
 project(embedder LANGUAGES C)
 find_package(Cellar 0.1 REQUIRED COMPONENTS %s)
-add_executable(embed embed.c)
-target_link_libraries(embed PRIVATE %s)
+foreach(example embed checkpoint)
+    add_executable(${example} ${example}.c)
+    target_link_libraries(${example} PRIVATE %s)
+endforeach()
 """
 
-# docs/examples/embed.c: three cells, of which the second is ended.
-SAYS = """sorting 3
+SAYS = {
+    # Three cells, of which the second is ended.
+    "embed": """sorting 3
 ok, state kept: [1, 2, 3]
 timeout, state kept: 
 ok, state kept: 6
-"""
+""",
+    # A crash, a restore, and three branches.
+    "checkpoint": """root: ok, state kept: 
+root: killed, state restored: 
+root: ok, state kept: []
+root: ok, state kept: [120, 310, 75]
+orders.sort(); orders[-1] - orders[0]: ok, state kept: 235
+sum(orders) / len(orders): ok, state kept: 168.33333333333334
+import os; os._exit(1): exited, state restored: 
+root: ok, state kept: [120, 310, 75]
+""",
+}
 
 
 def run(*arguments, **options):
@@ -55,10 +69,11 @@ class Install(unittest.TestCase):
             CELLAR_DATA_DIR=str(cls.prefix / "share/cellar"))
 
     def folder(self, name):
-        """A folder with nothing but a copy of the example."""
+        """A folder with nothing but copies of the examples."""
         folder = self.work / name
         folder.mkdir()
-        shutil.copy(EXAMPLE, folder)
+        for example in SAYS:
+            shutil.copy(EXAMPLES / (example + ".c"), folder)
         return folder
 
     def pkg_config(self, *arguments):
@@ -69,10 +84,12 @@ class Install(unittest.TestCase):
 
     def built_by_pkg_config(self, package):
         folder = self.folder(package)
-        run("cc", "-Wall", "-Wextra", "-Werror", "-pedantic", "-std=c11",
-            "embed.c", *self.pkg_config("--cflags", "--libs", package), "-o",
-            "embed", cwd=folder)
-        return folder / "embed"
+        for example in SAYS:
+            run("cc", "-Wall", "-Wextra", "-Werror", "-pedantic", "-std=c11",
+                example + ".c",
+                *self.pkg_config("--cflags", "--libs", package), "-o",
+                example, cwd=folder)
+        return folder
 
     def built_by_cmake(self, components, target):
         folder = self.folder("cmake-" + components)
@@ -80,26 +97,32 @@ class Install(unittest.TestCase):
         run("cmake", "-S", folder, "-B", folder / "build",
             "-DCMAKE_PREFIX_PATH=%s" % self.prefix)
         run("cmake", "--build", folder / "build")
-        return folder / "build/embed"
+        return folder / "build"
 
     def linked(self, program):
         return run("ldd", program, env=dict(self.environment,
                                             LD_LIBRARY_PATH=self.library))
 
-    def assert_shared(self, program):
-        self.assertRegex(self.linked(program), r"libcellar\.so\.\d+ => " +
-                         re.escape(str(self.library)))
-        self.assert_runs(program)
+    def assert_shared(self, folder):
+        for example in SAYS:
+            self.assertRegex(self.linked(folder / example),
+                             r"libcellar\.so\.\d+ => " +
+                             re.escape(str(self.library)))
+        self.assert_run(folder)
 
-    def assert_static(self, program):
-        self.assertNotIn("libcellar", self.linked(program))
-        self.assert_runs(program)
+    def assert_static(self, folder):
+        for example in SAYS:
+            self.assertNotIn("libcellar", self.linked(folder / example))
+        self.assert_run(folder)
 
-    def assert_runs(self, program):
-        said = run(program, env=dict(self.environment,
-                                     LD_LIBRARY_PATH=self.library))
-        self.assertEqual(SAYS, said)
-        self.assertEqual([], cellar_test.containers_left())
+    def assert_run(self, folder):
+        for example, says in SAYS.items():
+            with self.subTest(example=example):
+                said = run(folder / example,
+                           env=dict(self.environment,
+                                    LD_LIBRARY_PATH=self.library))
+                self.assertEqual(says, said)
+                self.assertEqual([], cellar_test.containers_left())
 
     def test_pkg_config_shared(self):
         self.assert_shared(self.built_by_pkg_config("cellar"))

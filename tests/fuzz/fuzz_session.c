@@ -36,6 +36,7 @@ static struct {
     struct cellar *c;
     struct cellar_session *s; /* NULL: not there yet, or gone */
     unsigned opened, ran, ended, resets, resets_told, adopts, adopts_told;
+    unsigned asks, asks_told;
     uint8_t how;
 } run;
 
@@ -127,6 +128,17 @@ static void say_display(struct input *in)
     msg.u.display.count = 1;
     msg.u.display.parts[0].type = take_bytes(in);
     msg.u.display.parts[0].data = take_bytes(in);
+    puppet_say(&msg);
+}
+
+static void say_reply(struct input *in)
+{
+    struct cellar_message msg = {.type = CELLAR_MSG_REPLY};
+    msg.u.reply.request = take_byte(in);
+    msg.u.reply.ok = take_byte(in) & 1;
+    msg.u.reply.text = take_bytes(in);
+    msg.u.reply.after = take_byte(in);
+    msg.u.reply.lane = take_byte(in);
     puppet_say(&msg);
 }
 
@@ -229,6 +241,48 @@ static void ask_reset(struct input *in)
         run.resets++;
 }
 
+static void on_moment(void *user, const struct cellar_moment *moment,
+                      const struct cellar_error *err)
+{
+    (void)user;
+    must(!moment == !!err);
+    run.asks_told++;
+}
+
+/* Two branches, or what else is asked of a session between its cells. */
+static void ask_moment(struct input *in)
+{
+    static const char *const names[] = {"twig", "sprig"};
+    uint8_t what = take_byte(in);
+    enum cellar_code code = CELLAR_E_LOST;
+    struct cellar_error err;
+    if (run.s && what % 5 == 4)
+        code = cellar_fork_async(run.s, names, 1 + what / 5 % 2, on_moment,
+                                 NULL, &err);
+    else if (run.s)
+        code = cellar_ask_async(run.s, (enum cellar_ask)(what % 5), "tag",
+                                on_moment, NULL, &err);
+    run.asks += code == CELLAR_OK;
+}
+
+/* Branches are recorded only under their names; the container is for whoever
+ * is left. */
+static void drop_branches(void)
+{
+    static const char *const names[] = {"twig", "sprig"};
+    for (size_t i = 0; i < 2; i++) {
+        struct cellar_hold hold = CELLAR_HOLD_NONE;
+        struct cellar_record record;
+        if (cellar_record_load(state_dir, names[i], &record, NULL) != CELLAR_OK)
+            continue;
+        must(run.how & NAMED);
+        must(strcmp(record.name, names[i]) == 0 && record.container[0]);
+        must(cellar_hold_take(state_dir, names[i], &hold, NULL) == CELLAR_OK);
+        cellar_record_remove(state_dir, names[i], &hold);
+        cellar_hold_done(&hold);
+    }
+}
+
 static void on_adopted(void *user, struct cellar_session *s,
                        const struct cellar_error *err)
 {
@@ -276,7 +330,7 @@ static const struct step {
              {'b', say_raw},       {'m', say_display}, {'y', say_ready},
              {'f', say_fault},     {'h', hang_up},     {'r', ask_run},
              {'i', ask_interrupt}, {'t', ask_reset},   {'w', let_go_by},
-             {'a', ask_adopt}};
+             {'a', ask_adopt},     {'e', say_reply},   {'c', ask_moment}};
 
 static void on_opened(void *user, struct cellar_session *s,
                       const struct cellar_error *err)
@@ -360,6 +414,7 @@ static void stop(void)
 {
     struct cellar_error err;
     unsigned stopped = 0;
+    drop_branches();
     if (run.how & LEAVES && !(run.how & NAMED))
         return;
     for (int i = 0; i < 1000 && (!run.opened || run.adopts > run.adopts_told);
@@ -371,8 +426,9 @@ static void stop(void)
             (void)cellar_dispatch(run.c, 100);
         must(stopped == 1);
     }
-    /* An adoption that failed leaves the container, which has its name. */
-    if (run.adopts > 0 && puppet.running)
+    /* An adoption that failed leaves the container, which has its name; so does
+     * a loss beside branches. */
+    if (run.how & NAMED && puppet.running)
         must(cellar_stop_name(run.c, "tour", &err) == CELLAR_OK);
 }
 
@@ -393,7 +449,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     cellar_free(run.c);
     must(run.adopts == run.adopts_told);
     must(run.opened == 1 && run.ended == run.ran &&
-         run.resets == run.resets_told);
+         run.resets == run.resets_told && run.asks == run.asks_told);
     must(!puppet.running && !puppet.attached && !puppet.bad_host);
     must(puppet.removes >= puppet.starts && fake_loop.handles == 0);
     check_state_dir();

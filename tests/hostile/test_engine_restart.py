@@ -125,6 +125,14 @@ class EngineTest(unittest.TestCase):
         self.assertEqual(0, self.cellar("exec", name, "n = 41").status)
         return name
 
+    def fork(self, name, count=2):
+        names = [unique("engine-branch") for _ in range(count)]
+        done = self.cellar("fork", name, *names)
+        self.assertEqual(0, done.status, done.err)
+        for branch in names:
+            self.addCleanup(self.cellar, "stop", branch)
+        return names
+
     def restart(self, number):
         begin = time.monotonic()
         self.engine.end(number)
@@ -171,10 +179,26 @@ class LiveRestore(EngineTest):
             for name in names:
                 self.assertAnswers(name)
 
-    def running_over(self, number, away_s):
+    def test_idle_branches(self):
+        for number in signal.SIGTERM, signal.SIGKILL:
+            name = self.start()
+            one, two = self.fork(name)
+            self.assertEqual(0, self.cellar("exec", two, "n = 42").status)
+            self.restart(number)
+            for live, value in (one, "41\n"), (two, "42\n"), (name, "41\n"):
+                done = self.cellar("exec", live, "n")
+                self.assertEqual((0, value), (done.status, done.out), done.err)
+
+    def test_a_branch_while_its_cell_runs(self):
+        name = self.start()
+        for branch in self.fork(name):
+            self.running_over(signal.SIGTERM, 1, branch)
+        self.assertAnswers(name)
+
+    def running_over(self, number, away_s, name=None):
         """A command's cell while the engine goes and comes back: its output
         and its result come, whole and once."""
-        name = self.start()
+        name = name or self.start()
         process = self.running(
             name, "import time\nfor i in range(%d):\n"
             "    time.sleep(0.1)\n    print(i, flush=True)\nn += 0\n'end'"
@@ -228,6 +252,16 @@ class WithoutLiveRestore(EngineTest):
             name = self.start()
             self.restart(number)
             self.assertLost(name)
+
+    def test_branches_are_lost_together(self):
+        name = self.start()
+        branches = self.fork(name)
+        self.restart(signal.SIGTERM)
+        for live in branches + [name]:
+            done = self.cellar("exec", live, "n")
+            self.assertEqual((3, ""), (done.status, done.out))
+            self.assertIn("'%s' is lost" % live, done.err)
+        self.assertEqual("[]\n", self.cellar("ps", "--json").out)
 
     def test_while_a_cell_runs(self):
         """Whoever waits is told why."""

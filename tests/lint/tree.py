@@ -22,8 +22,10 @@ class Tree:
 
     @functools.cached_property
     def all_files(self):
-        """The text files of the tree's own folders and of its root."""
-        found = [path for path in self.root.iterdir() if path.is_file()]
+        """The text files of the tree's own folders and of its root, but for the
+        `.git` of a worktree, which is git's."""
+        found = [path for path in self.root.iterdir()
+                 if path.is_file() and path.name != ".git"]
         for folder in FOLDERS:
             found += (path for path in (self.root / folder).rglob("*")
                       if path.is_file() and "__pycache__" not in path.parts)

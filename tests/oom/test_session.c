@@ -1,6 +1,6 @@
-/* A whole session with no memory: started, a cell run, reset, stopped, on an
- * engine and a loop of the test's own. Whoever waits is told once, and nothing
- * is left behind. */
+/* A whole session with no memory: started, a cell run, forked, reset, stopped,
+ * on an engine and a loop of the test's own. Whoever waits is told once, and
+ * nothing is left behind. */
 #include "oom.h"
 
 #include <stdio.h>
@@ -17,7 +17,7 @@ static char state_dir[64];
 static struct {
     struct cellar *c;
     struct cellar_session *s;
-    unsigned opened, ended, reset, stopped;
+    unsigned opened, ended, forked, reset, stopped;
     bool failed; /* any of them */
 } run;
 
@@ -42,6 +42,15 @@ static void answer_run(uint64_t cell)
     puppet_say(&done);
 }
 
+static void answer_fork(void)
+{
+    struct cellar_message reply = {.type = CELLAR_MSG_REPLY};
+    reply.u.reply.request = CELLAR_MSG_FORK;
+    reply.u.reply.ok = true;
+    reply.u.reply.lane = 3;
+    puppet_say(&reply);
+}
+
 static void on_message(const struct cellar_message *msg)
 {
     if (msg->type == CELLAR_MSG_HELLO) {
@@ -49,6 +58,8 @@ static void on_message(const struct cellar_message *msg)
         puppet_ready(1);
     } else if (msg->type == CELLAR_MSG_RUN) {
         answer_run(msg->cell);
+    } else if (msg->type == CELLAR_MSG_FORK) {
+        answer_fork();
     } else if (msg->type == CELLAR_MSG_RESET) {
         puppet_ready(2);
     }
@@ -90,6 +101,15 @@ static void on_reset(void *user, struct cellar_session *s,
     run.failed |= err != NULL;
 }
 
+static void on_forked(void *user, const struct cellar_moment *moment,
+                      const struct cellar_error *err)
+{
+    (void)user;
+    assert_true(!moment == !!err);
+    run.forked++;
+    run.failed |= err != NULL;
+}
+
 static void on_stopped(void *user, struct cellar_session *s,
                        const struct cellar_error *err)
 {
@@ -106,6 +126,40 @@ static void wait_for(const unsigned *told)
     assert_int_equal(*told, 1);
 }
 
+/* How many of the two there are; none any more. */
+static unsigned drop_branches(const char *const *names)
+{
+    unsigned count = 0;
+    oom_pause(true);
+    for (size_t i = 0; i < 2; i++) {
+        struct cellar_hold hold = CELLAR_HOLD_NONE;
+        struct cellar_record record;
+        if (cellar_record_load(state_dir, names[i], &record, NULL) != CELLAR_OK)
+            continue;
+        assert_int_equal(record.lane, 3 + i);
+        assert_int_equal(cellar_hold_take(state_dir, names[i], &hold, NULL),
+                         CELLAR_OK);
+        cellar_record_remove(state_dir, names[i], &hold);
+        cellar_hold_done(&hold);
+        count++;
+    }
+    oom_pause(false);
+    return count;
+}
+
+static enum cellar_code fork_it(struct cellar_error *err)
+{
+    static const char *const names[] = {"twig", "sprig"};
+    enum cellar_code code =
+        cellar_fork_async(run.s, names, 2, on_forked, NULL, err);
+    if (code == CELLAR_OK)
+        wait_for(&run.forked);
+    unsigned count = drop_branches(names);
+    assert_true(count == 0 || count == 2);
+    assert_true(code == CELLAR_OK || count == 0);
+    return code;
+}
+
 static enum cellar_code use(struct cellar_error *err)
 {
     struct cellar_cell cell = {.code = "print('printed'); 42"};
@@ -114,6 +168,9 @@ static enum cellar_code use(struct cellar_error *err)
     if (code != CELLAR_OK)
         return code;
     wait_for(&run.ended);
+    code = fork_it(err);
+    if (code != CELLAR_OK)
+        return code;
     code = cellar_reset_async(run.s, on_reset, NULL, err);
     if (code == CELLAR_OK)
         wait_for(&run.reset);

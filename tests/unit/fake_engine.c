@@ -255,8 +255,8 @@ static enum cellar_code fake_attach(struct cellar_engine *engine,
 {
     struct fake_call *call = call_new(engine, user);
     (void)id;
-    (void)lane;
     (void)err;
+    fake.lane = lane;
     call->started = done;
     call->code = fake.agent.removed ? CELLAR_E_LOST : fake.attach_code;
     fake.attaches++;

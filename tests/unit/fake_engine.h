@@ -35,6 +35,7 @@ struct fake {
     enum cellar_code start_code;  /* start fails so */
     enum cellar_code attach_code; /* attach fails so */
     int attaches;
+    uint64_t lane;      /* of the last attach */
     uint64_t answer_ms; /* how late the engine answers */
     int removes;
     enum cellar_code remove_code; /* removing fails so */

@@ -101,6 +101,10 @@ static void a_reset_is_shown_between_two_cells(void **state)
     entry.resets = 3;
     print(&view, &entry);
     expect_shown("\n-- the session was reset here\n\n-- 2025");
+    entry.restores++;
+    entry.back_to = 2;
+    print(&view, &entry);
+    expect_shown("\n-- the session was restored here, to cell 2\n\n-- 2025");
 }
 
 static void how_it_ended_is_told(void **state)
@@ -146,11 +150,14 @@ static void json_has_it_all(void **state)
     struct cellar_entry entry = entry_of(&result);
     (void)state;
     entry.resets = 1;
+    entry.restores = 2;
+    entry.back_to = 3;
     entry.began_ms = 1763700000123;
     json_t *object = object_of(&entry);
     const char *head =
         "{\"cell\":3,\"code\":\"x\\ny\",\"began\":1763700000.123,\"ended\":"
-        "1763700001.5,\"resets\":1,\"untold\":false,\"pruned\":false,"
+        "1763700001.5,\"resets\":1,\"restores\":2,\"back_to\":3,"
+        "\"untold\":false,\"pruned\":false,"
         "\"result\":{\"cell\":3,\"status\":\"ok\",\"state\":\"kept\",";
     assert_int_equal(strncmp(shown, head, strlen(head)), 0);
     json_decref(object);

@@ -57,6 +57,94 @@ static void a_session_is_found_again_by_its_container(void **state)
                      CELLAR_E_NOT_FOUND);
 }
 
+/* -------------------------------------------------------------- branches - */
+
+/* The session of a branch in the container of "a", as its adopter finds it. */
+static struct cellar_journal_place branch_of(struct journal_fixture *f,
+                                             uint64_t after, uint64_t lane)
+{
+    struct cellar_record branch = record_of("b", "c1");
+    struct cellar_journal_place place = {0};
+    branch.lane = lane;
+    must(f, cellar_journal_branch(f->journal, f->place.session, after, &branch,
+                                  &f->err));
+    must(f, cellar_journal_session(f->journal, &branch, &place, &f->err));
+    return place;
+}
+
+static void a_branch_begins_with_its_parents_past(void **state)
+{
+    struct journal_fixture *f = *state;
+    struct cellar_journal_place parent = f->place;
+    struct cellar_result *untold = make_result(43, 1);
+    for (unsigned kind = 0; kind < 42; kind++) {
+        struct cellar_result *result = make_result(kind + 1, kind);
+        store(f, result, true);
+        cellar_result_free(result);
+    }
+    struct seen wanted = look(f);
+    store(f, untold, false);
+    f->place = branch_of(f, 42, 1);
+    reopen(f);
+    assert_int_not_equal(f->place.session, parent.session);
+    assert_int_equal(f->place.last_cell, 42);
+    assert_int_equal(f->place.delivered, 0); /* of a lane of its own */
+    struct seen seen = look(f);
+    assert_int_equal(seen.count, wanted.count);
+    for (size_t i = 0; i < seen.count; i++)
+        assert_string_equal(seen.json[i], wanted.json[i]);
+    forget(&wanted);
+    forget(&seen);
+    cellar_result_free(untold);
+    store_ok(f, 43);
+    assert_cells(f, 43);
+    f->place = parent;
+    assert_cells(f, 43);
+}
+
+static void
+a_branch_has_neither_what_runs_nor_what_nobody_was_told(void **state)
+{
+    struct journal_fixture *f = *state;
+    struct cellar_journal_place parent = f->place;
+    struct cellar_result *result = make_result(1, 1);
+    store(f, result, false);
+    must(f, cellar_journal_begin(f->journal, parent.session, 2, CODE,
+                                 strlen(CODE), 0, &f->err));
+    f->place = branch_of(f, 2, 1);
+    assert_cells(f, 1);
+    cellar_result_free(result);
+    must(f, cellar_journal_take_untold(f->journal, f->place.session, &result,
+                                       &f->err));
+    assert_null(result);
+    must(f, cellar_journal_take_untold(f->journal, parent.session, &result,
+                                       &f->err));
+    assert_non_null(result);
+    cellar_result_free(result);
+}
+
+static void branches_of_a_container_end_one_by_one(void **state)
+{
+    struct journal_fixture *f = *state;
+    struct cellar_journal_place parent = f->place;
+    struct cellar_record same = record_of("a", "c1");
+    store_ok(f, 1);
+    struct cellar_journal_place first = branch_of(f, 1, 1);
+    struct cellar_journal_place eleventh = branch_of(f, 1, 11);
+    assert_int_not_equal(first.session, eleventh.session);
+    must(f, cellar_journal_end_session(f->journal, "c1/1", "stopped", NULL,
+                                       &f->err));
+    must(f, cellar_journal_session(f->journal, &same, &parent, &f->err));
+    assert_int_equal(parent.session, f->place.session);
+    assert_false(parent.ended);
+    same.lane = 1;
+    must(f, cellar_journal_session(f->journal, &same, &first, &f->err));
+    assert_true(first.ended);
+    same.lane = 11;
+    must(f, cellar_journal_session(f->journal, &same, &eleventh, &f->err));
+    assert_false(eleventh.ended);
+}
+
 /* ------------------------------------------------------ a cell that runs - */
 
 static void output_so_far_is_gone_on_with(void **state)
@@ -217,6 +305,23 @@ static void old_sessions_go_and_live_ones_stay(void **state)
     assert_cells(f, 1);
 }
 
+static void a_branch_keeps_its_past_when_the_parent_goes(void **state)
+{
+    struct journal_fixture *f = *state;
+    store_large(f, 1, 1 << 20, 0);
+    struct seen wanted = look(f);
+    f->place = branch_of(f, 1, 1);
+    must(f, cellar_journal_end_session(f->journal, "c1", "stopped", NULL,
+                                       &f->err));
+    usleep(2000);
+    assert_int_equal(prune(f, 0, UINT64_MAX).sessions, 1);
+    struct seen seen = look(f);
+    assert_int_equal(seen.count, 1);
+    assert_string_equal(seen.json[0], wanted.json[0]);
+    forget(&wanted);
+    forget(&seen);
+}
+
 static void outputs_go_when_there_is_too_much(void **state)
 {
     struct journal_fixture *f = *state;
@@ -234,6 +339,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(every_result_comes_back_the_same),
         T(a_session_is_found_again_by_its_container),
+        T(a_branch_begins_with_its_parents_past),
+        T(a_branch_has_neither_what_runs_nor_what_nobody_was_told),
+        T(branches_of_a_container_end_one_by_one),
+        T(a_branch_keeps_its_past_when_the_parent_goes),
         T(output_so_far_is_gone_on_with),
         T(a_cell_has_one_end),
         T(what_nobody_was_told_of_is_told_once),

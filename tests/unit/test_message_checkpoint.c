@@ -59,10 +59,10 @@ static void names_are_bounded(void **state)
 static void names_that_come_are_bounded(void **state)
 {
     (void)state;
-    for (uint8_t type = CELLAR_MSG_CHECKPOINT; type <= CELLAR_MSG_DROP;
+    for (unsigned type = CELLAR_MSG_CHECKPOINT; type <= CELLAR_MSG_DROP;
          type++) {
         uint8_t bytes[6 + CELLAR_CHECKPOINT_TAG_MAX + 1] = {
-            0x94, type, 0, 1, 0xc4, CELLAR_CHECKPOINT_TAG_MAX};
+            0x94, (uint8_t)type, 0, 1, 0xc4, CELLAR_CHECKPOINT_TAG_MAX};
         assert_int_equal(wire_unpack(bytes, sizeof(bytes) - 1), CELLAR_OK);
         bytes[5]++;
         assert_int_equal(wire_unpack(bytes, sizeof(bytes)), CELLAR_E_LIMIT);

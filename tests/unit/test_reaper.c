@@ -165,6 +165,41 @@ static void what_a_record_tells_of_is_taken_only_when_it_has_ended(void **state)
     stop_b(f);
 }
 
+/* "b" has left the container, or never was there any more. */
+static void what_has_live_branches_is_never_taken(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    struct cellar_record branch = {
+        .name = "c", .engine = "fake", .container = "fake1", .lane = 2};
+    char place[CELLAR_PLACE_MAX];
+    assert_int_equal(cellar_hold_take(f->state_dir, "c", &hold, &f->err),
+                     CELLAR_OK);
+    assert_int_equal(cellar_record_save(&hold, &branch, &f->err), CELLAR_OK);
+    cellar_record_place(&branch, place);
+    assert_string_equal(place, "fake1/2");
+    assert_true(cellar_record_shares(f->state_dir, "b", "fake1"));
+    assert_false(cellar_record_shares(f->state_dir, "c", "fake1"));
+    assert_false(cellar_record_shares(f->state_dir, "b", "fake"));
+    assert_false(cellar_record_shares(f->state_dir, "b", ""));
+    for (int i = 0; i < 2; i++) {
+        assert_false(takes(f, "fake1", "b", dead, "created"));
+        assert_false(takes(f, "fake1", "b", dead, "running"));
+        assert_false(takes(f, "fake1", "b", dead, "paused"));
+        assert_true(takes(f, "fake1", "b", dead, "exited"));
+        assert_true(takes(f, "x", "b", dead, "running"));
+        cellar_hold_done(&hold); /* also while somebody has the branch */
+    }
+    assert_int_equal(cellar_hold_take(f->state_dir, "c", &hold, &f->err),
+                     CELLAR_OK);
+    (void)snprintf(branch.lost, sizeof branch.lost, "its lease");
+    assert_int_equal(cellar_record_save(&hold, &branch, &f->err), CELLAR_OK);
+    assert_false(cellar_record_shares(f->state_dir, "b", "fake1"));
+    assert_true(takes(f, "fake1", "b", dead, "running"));
+    cellar_record_remove(f->state_dir, "c", &hold);
+    cellar_hold_done(&hold);
+}
+
 static void what_somebody_holds_is_taken_by_him_alone(void **state)
 {
     struct fixture *f = *state;
@@ -278,6 +313,7 @@ int main(void)
         T(what_a_live_process_has_is_never_taken),
         T(what_the_dead_left_unnamed_or_unrecorded_is_taken),
         T(what_a_record_tells_of_is_taken_only_when_it_has_ended),
+        T(what_has_live_branches_is_never_taken),
         T(what_somebody_holds_is_taken_by_him_alone),
         T(what_a_damaged_record_may_tell_of_is_kept),
         T(all_of_many_are_removed),

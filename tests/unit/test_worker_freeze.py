@@ -143,6 +143,7 @@ class Freeze(WorkerTest):
                              "/dev/null")
         self.assertEqual(int(status_of(copy.pid, "SigBlk"), 16) | 1 << 8
                          | 1 << 18 | 3 << 31, (1 << 64) - 1)
+        self.run_cell("1")  # by now the worker has closed the copy's socket
         own = {os.readlink("/proc/%d/fd/%s" % (self.worker.process.pid, fd))
                for fd in os.listdir("/proc/%d/fd" % self.worker.process.pid)}
         its = {os.readlink("/proc/%d/fd/%s" % (copy.pid, fd))
@@ -184,6 +185,29 @@ class Freeze(WorkerTest):
             "_ = os.write(w, b'on'), os.write(extra, b'ward')\n"
             "os.read(r, 9)").result)
         self.assertEqual("b'later'", self.result("os.read(r, 9)"))
+
+    def test_a_file_is_read_and_written_on_where_it_was(self):
+        self.run_cell("import os, tempfile\n"
+                      "f = tempfile.TemporaryFile()\n"
+                      "_ = f.write(b'0123456789'); f.flush()\n"
+                      "path = '/proc/self/fd/%d' % f.fileno()\n"
+                      "a, b = [os.open(path, os.O_RDONLY) for _ in 'ab']\n"
+                      "c = os.dup(a)\n"
+                      "os.set_inheritable(c, True)\n"
+                      "log = os.open(path, os.O_WRONLY | os.O_APPEND)\n"
+                      "_ = os.read(a, 2), os.read(b, 2)")
+        copy = self.frozen()
+        self.assertEqual("(b'2', b'3', b'2345', 0)",
+                         self.result("(os.read(a, 1), os.read(c, 1),\n"
+                                     " os.read(b, 4), f.seek(0))"))
+        self.run_cell("_ = os.write(log, b'AB')")
+        copy.wake()
+        self.assertEqual("(b'23', b'45', b'23', 10, True, False)", copy.run(
+            "(os.read(a, 2), os.read(c, 2), os.read(b, 2), f.tell(),\n"
+            " os.get_inheritable(c), os.get_inheritable(a))").result)
+        self.assertEqual("b'6789ABcd'", copy.run(
+            "_ = os.write(log, b'cd')\nos.read(c, 99)").result)
+        self.assertEqual("b'4567'", self.result("os.read(c, 4)"))
 
     def test_a_copy_that_is_let_go_of_ends(self):
         copy = self.frozen()
@@ -241,6 +265,61 @@ class Freeze(WorkerTest):
             self.copy().first,
             ("U", b"fork: Resource temporarily unavailable"))
         self.assertEqual(self.run_cell("x = 5").outcome, OK)
+
+    def fill_descriptors(self, left):
+        return self.run_cell("import os\n"
+                             "hoard = globals().get('hoard', [])\n"
+                             "try:\n"
+                             "    while True: hoard.append(os.dup(0))\n"
+                             "except OSError: pass\n"
+                             "for _ in range(%d): os.close(hoard.pop())" % left)
+
+    def test_a_program_without_descriptors_is_told_and_not_copied(self):
+        self.run_cell("import resource\n"
+                      "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))")
+        unfit = "the program has no file descriptors left"
+        for left in 2, 1:
+            self.assertEqual(unfit, self.fill_descriptors(left).unfit)
+            self.assertEqual(self.copy().first, ("U", unfit.encode()))
+        self.assertEqual(unfit, self.fill_descriptors(0).unfit)
+        ours, theirs = socket.socketpair()
+        put(self.worker.socket, "F", fds=[theirs.fileno()])
+        theirs.close()
+        ours.settimeout(DEADLINE)
+        self.assertEqual(b"", ours.recv(1))
+        ours.close()
+        self.assertIsNone(self.fill_descriptors(3).unfit)
+        self.frozen().wake()
+
+    def test_a_copy_that_gets_no_pipes_does_not_wake(self):
+        copy = self.frozen()
+        put(copy.socket, "W", struct.pack(">BQ", RESTORE, 41))
+        self.assertEqual(b"", copy.records.read(1))
+
+    def test_a_program_that_adopts_orphans_does_not_adopt_copies(self):
+        self.run_cell("import ctypes, os\n"
+                      "assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0")
+        copy = self.frozen()
+        self.assertEqual(
+            "'none'", self.result("try: os.waitpid(-1, os.WNOHANG)\n"
+                                  "except ChildProcessError: word = 'none'\n"
+                                  "word"))
+        copy.wake()
+        adopted = ("is_one = ctypes.c_int()\n"
+                   "_ = ctypes.CDLL(None).prctl(37, ctypes.byref(is_one), 0, 0,"
+                   " 0)\nis_one.value")
+        for worker in copy, self.worker:
+            self.assertEqual("1", worker.run(adopted).result)
+
+    def test_what_a_copy_is_woken_with_is_not_the_programs(self):
+        self.run_cell("import os, signal\nheard = []\n"
+                      "for n in signal.SIGCONT, signal.SIGUSR1:\n"
+                      "    signal.signal(n, lambda n, f: heard.append(n))")
+        copy = self.frozen()
+        os.kill(copy.pid, signal.SIGCONT)
+        copy.wake()
+        self.assertEqual("[10]", copy.run(
+            "os.kill(os.getpid(), signal.SIGUSR1); heard").result)
 
     def test_random_numbers_go_on_where_they_were(self):
         self.run_cell("import random\nrandom.seed(7)\nrandom.random()")
