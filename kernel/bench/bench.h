@@ -40,6 +40,12 @@ enum cellar_code cellar_bench_start(const struct cellar_bench_ask *ask,
                                     struct cellar_report *report,
                                     struct cellar_error *err);
 
+/* A session out of a pool that stands full, to the result of its first cell,
+ * beside one that is started. */
+enum cellar_code cellar_bench_pool(const struct cellar_bench_ask *ask,
+                                   struct cellar_report *report,
+                                   struct cellar_error *err);
+
 /* 50 MB of stdout in lines of 1 KB, from a cell and from a bare process. */
 enum cellar_code cellar_bench_output(const struct cellar_bench_ask *ask,
                                      struct cellar_report *report,

@@ -369,6 +369,7 @@ static const struct bench {
     int (*run)(struct cellar_front *front, const char *machine);
 } benches[] = {{"cell", cellar_bench_cell, NULL},
                {"start", cellar_bench_start, NULL},
+               {"pool", cellar_bench_pool, NULL},
                {"output", cellar_bench_output, NULL},
                {"memory", cellar_bench_memory, NULL},
                {"codec", cellar_bench_codec, NULL},
@@ -418,7 +419,7 @@ static int run(struct cellar_front *front)
     if (!bench && !all)
         return cellar_front_usage(
             front,
-            "unknown bench '%s': there are 'cell', 'start', 'output', "
+            "unknown bench '%s': there are 'cell', 'start', 'pool', 'output', "
             "'memory', 'codec', 'checkpoint', 'hostile', 'scale' and 'all'",
             name);
     cellar_machine(machine, sizeof machine);
@@ -430,7 +431,8 @@ static int run(struct cellar_front *front)
 const struct cellar_command cellar_command_bench = {
     .name = "bench",
     .bit = CELLAR_ON_BENCH,
-    .operands = "[cell|start|output|memory|codec|checkpoint|hostile|scale|all]",
+    .operands =
+        "[cell|start|pool|output|memory|codec|checkpoint|hostile|scale|all]",
     .operands_min = 0,
     .operands_max = 1,
     .text = "Measure Cellar beside the bare thing, and beside ipykernel",
@@ -443,6 +445,8 @@ const struct cellar_command cellar_command_bench = {
         "checkpoints.\n"
         "start: a new session to its first result, beside a bare container to "
         "its echo.\n"
+        "pool: a session out of a pool to its first result, beside one that is "
+        "started.\n"
         "output: 50 MB of stdout in lines of 1 KB, beside a bare process that "
         "writes it.\n"
         "memory: what an idle session takes, inside and of its supervisor.\n"

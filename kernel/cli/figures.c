@@ -25,6 +25,7 @@ static const struct unit {
     {"_us", 1e4, 1e3, 1, " ms"},
     {"_us", 0, 1, 1, " us"},
     {"rounds", 0, 1, 0, ""},
+    {"missed", 0, 1, 0, ""},
     {"sessions", 0, 1, 0, ""},
     {"", 0, 1, 2, ""},
 };

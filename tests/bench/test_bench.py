@@ -61,6 +61,13 @@ class Reports(BenchTest):
                                told["added_us"],
                                delta=told["p50_us"] / 1e4)
 
+    def test_pool(self):
+        told = self.bench("pool", "-n", "2")
+        self.assert_times(told, "", "take_", "start_")
+        self.assertLessEqual(told["take_p50_us"], told["p50_us"])
+        self.assert_ratio(told, "start_to_pool", "start_p50_us", "p50_us")
+        self.assertEqual((0, 2), (told["missed"], told["rounds"]))
+
     def test_output(self):
         told = self.bench("output", "-n", "1")
         self.assertEqual(50 << 20, told["output_bytes"])
