@@ -26,12 +26,12 @@
 struct side {
     const char *prefix; /* of its keys */
     const char *text;
-    bool named;
-    enum cellar_checkpoint_policy policy;
     uint64_t pause_ms;
-    bool is_bare;
     struct cellar_session *session;
     struct cellar_samples samples;
+    enum cellar_checkpoint_policy policy;
+    bool named;
+    bool is_bare;
 };
 
 struct cell {

@@ -128,7 +128,7 @@ enum cellar_code cellar_bench_memory(const struct cellar_bench_ask *ask,
     memory.spec.name = NULL;
     memory.spec.lease_ms = LEASE_MS;
     memory.spec.checkpoint = CELLAR_CHECKPOINT_AUTO;
-    memory.list = calloc(1 + sessions, sizeof memory.list[0]);
+    memory.list = calloc(1 + sessions, sizeof(struct cellar_session *));
     if (!memory.list)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     enum cellar_code code = look_inside(&memory, report, err);

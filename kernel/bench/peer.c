@@ -21,8 +21,6 @@
 /* What the script says is one object of a few figures. */
 #define ANSWER_MAX 4096
 
-extern char **environ;
-
 static const char *python_of(const struct cellar_peer *peer)
 {
     const char *named = getenv(CELLAR_PEER_PYTHON_ENV);
