@@ -77,10 +77,14 @@ static const struct cellar_option words[] = {
      .offset = AT(base), .text = "Debian 12 image to build on"},
     {"cells", 'n', NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1, .max = 10000000,
      .value = "N", .commands = CELLAR_ON_BENCH, .offset = AT(cells),
-     .text = "how many cells to time"},
+     .text = "how many to time: cells, starts or rounds"},
     {"sessions", 'S', NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1,
      .max = 100000, .value = "N", .commands = CELLAR_ON_BENCH,
-     .offset = AT(sessions), .text = "scale: how many sessions"},
+     .offset = AT(sessions), .text = "scale, memory: how many sessions"},
+    {"python", 0, TEXT, .value = "PYTHON", .commands = CELLAR_ON_BENCH,
+     .offset = AT(python),
+     .text = "a Python of this machine that has ipykernel and jupyter_client, "
+             "to compare with; else CELLAR_BENCH_PYTHON, or python3"},
     {"id", 0, COUNTS, .value = "ID",
      .commands = CELLAR_ON_HISTORY | CELLAR_ON_EXPORT, .offset = AT(id),
      .text = "the session with this id, as history lists it, where older ones "

@@ -68,6 +68,7 @@ struct cellar_options {
     const char *session;  /* run: the name of the session to run in */
     const char *variant;  /* image build */
     const char *base;     /* image build */
+    const char *python;   /* bench: one that has ipykernel */
     uint64_t jobs;        /* run: files at once */
     uint64_t pool;        /* ready sessions to keep; 0: none */
     uint64_t cells;       /* bench: how many; 0: its own choice */
