@@ -113,13 +113,15 @@ static void tell_record(void *user, const struct cellar_record *record)
  * that are being started. */
 static void tell_rest(struct listing *listing)
 {
-    const char *engine = cellar_supervisor_engine(listing->finds.c)->ops->name;
+    const struct cellar_engine *engine =
+        cellar_supervisor_engine(listing->finds.c);
     for (struct cellar_found *f = listing->finds.first; f; f = f->next) {
         bool reserved = cellar_name_is_reserved(f->session);
         struct cellar_info info = {.name = reserved ? "" : f->session,
                                    .container = f->id,
                                    .image = f->image,
-                                   .engine = engine,
+                                   .engine =
+                                       cellar_engine_name_of(engine, f->id),
                                    .created = f->created};
         if (!f->told && !f->leaving)
             tell(listing, &info, f->id, f, false, false);

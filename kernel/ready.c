@@ -29,18 +29,24 @@ static void mix_number(crypto_generichash_state *hash, uint64_t number)
 
 /* The same path may lead to another directory by now, and a session that was
  * made before still has the former one. */
+static void mix_path(crypto_generichash_state *hash, const char *path)
+{
+    struct stat st = {0};
+    mix_text(hash, path);
+    if (!path || stat(path, &st) != 0)
+        return;
+    mix_number(hash, st.st_dev);
+    mix_number(hash, st.st_ino);
+}
+
 static void mix_mount(crypto_generichash_state *hash, const char *mount)
 {
     char path[4096];
-    struct stat st = {0};
     mix_text(hash, mount);
     if (!mount)
         return;
     (void)snprintf(path, sizeof path, "%.*s", (int)strcspn(mount, ":"), mount);
-    if (stat(path, &st) != 0)
-        return;
-    mix_number(hash, st.st_dev);
-    mix_number(hash, st.st_ino);
+    mix_path(hash, path);
 }
 
 /* Numbers that only host and handshake know of. */
@@ -68,6 +74,7 @@ void cellar_ready_key(const struct cellar *c, const struct cellar_spec *spec,
     mix_text(&hash, cellar_supervisor_host(c));
     mix_text(&hash, spec->image);
     mix_text(&hash, spec->runtime);
+    mix_path(&hash, spec->rootfs);
     mix_text(&hash, spec->network);
     mix_text(&hash, spec->preload);
     for (size_t i = 0; i < cellar_spec_field_count; i++)

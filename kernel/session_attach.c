@@ -28,7 +28,8 @@ static enum cellar_code check_record(struct cellar_session *s,
                                      struct cellar_error *err)
 {
     const struct cellar_record *r = &s->record;
-    const char *engine = cellar_supervisor_engine(s->c)->ops->name;
+    const char *engine =
+        cellar_engine_name_of(cellar_supervisor_engine(s->c), r->container);
     if (strcmp(r->engine, engine) != 0)
         return cellar_fail(err, CELLAR_E_USAGE,
                            "session '%s' runs on engine %s: give --engine %s",
@@ -206,7 +207,13 @@ void cellar_session_seek(struct cellar_session *s)
 static void note_start(struct cellar_session *s, const char *id)
 {
     struct cellar_error err = {0};
-    (void)snprintf(s->record.container, sizeof s->record.container, "%s", id);
+    struct cellar_record *r = &s->record;
+    const char *engine =
+        cellar_engine_name_of(cellar_supervisor_engine(s->c), id);
+    (void)snprintf(r->container, sizeof r->container, "%s", id);
+    (void)snprintf(r->engine, sizeof r->engine, "%s", engine);
+    (void)snprintf(r->image, sizeof r->image, "%s",
+                   cellar_spec_root(&s->spec, engine));
     if (s->record.name[0] &&
         cellar_record_save(&s->hold, &s->record, &err) != CELLAR_OK)
         cellar_session_fail(s, false, err.code, "%s", err.msg);

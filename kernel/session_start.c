@@ -29,10 +29,9 @@ static void fill_record(struct cellar_session *s)
 {
     struct cellar_record *r = &s->record;
     const struct cellar_spec *spec = &s->spec;
-    const char *engine = cellar_supervisor_engine(s->c)->ops->name;
     (void)snprintf(r->name, sizeof r->name, "%s", spec->name ? spec->name : "");
-    (void)snprintf(r->engine, sizeof r->engine, "%s", engine);
-    (void)snprintf(r->image, sizeof r->image, "%s", spec->image);
+    (void)snprintf(r->image, sizeof r->image, "%s",
+                   spec->rootfs ? spec->rootfs : spec->image);
     (void)snprintf(r->preload, sizeof r->preload, "%s",
                    spec->preload ? spec->preload : "");
     randombytes_buf(r->key, sizeof r->key);

@@ -71,7 +71,7 @@ void cellar_spec_set(struct cellar_spec *spec,
 void cellar_spec_init(struct cellar_spec *spec)
 {
     *spec = (struct cellar_spec){
-        .image = "cellar-runtime:slim",
+        .image = CELLAR_IMAGE_PRESET,
         .network = "none",
     };
     for (size_t i = 0; i < cellar_spec_field_count; i++)
@@ -157,6 +157,17 @@ static enum cellar_code check_word(const char *what, const char *word,
     return CELLAR_OK;
 }
 
+static enum cellar_code check_rootfs(const char *path, struct cellar_error *err)
+{
+    if (path[0] == '/' && path[1] && strnlen(path, 1024) < 1024 &&
+        !strstr(path, "/../"))
+        return CELLAR_OK;
+    return cellar_fail(err, CELLAR_E_USAGE,
+                       "bad rootfs '%.100s': give the absolute path of an "
+                       "unpacked root file system",
+                       path);
+}
+
 static enum cellar_code check_mount(const char *mount, struct cellar_error *err)
 {
     const char *colon = strchr(mount, ':');
@@ -199,10 +210,19 @@ enum cellar_code cellar_spec_check(const struct cellar_spec *spec,
         code = check_word("runtime", spec->runtime, err);
     if (code == CELLAR_OK && spec->preload)
         code = check_preload(spec->preload, err);
+    if (code == CELLAR_OK && spec->rootfs)
+        code = check_rootfs(spec->rootfs, err);
     for (size_t i = 0; code == CELLAR_OK && i < CELLAR_MOUNTS_MAX; i++)
         if (spec->mounts[i])
             code = check_mount(spec->mounts[i], err);
     return code;
+}
+
+const char *cellar_spec_root(const struct cellar_spec *spec, const char *engine)
+{
+    if (strcmp(engine, "oci") != 0)
+        return spec->image;
+    return spec->rootfs ? spec->rootfs : "/usr";
 }
 
 /* Duplicates the string in *slot; leaves NULL on failure. */
@@ -224,6 +244,7 @@ enum cellar_code cellar_spec_copy(const struct cellar_spec *from,
     bool all = own(&copy.name);
     all &= own(&copy.image);
     all &= own(&copy.runtime);
+    all &= own(&copy.rootfs);
     all &= own(&copy.network);
     all &= own(&copy.preload);
     for (size_t i = 0; i < CELLAR_MOUNTS_MAX; i++)
@@ -243,6 +264,7 @@ void cellar_spec_done(struct cellar_spec *spec)
     free((char *)spec->name);
     free((char *)spec->image);
     free((char *)spec->runtime);
+    free((char *)spec->rootfs);
     free((char *)spec->network);
     free((char *)spec->preload);
     for (size_t i = 0; i < CELLAR_MOUNTS_MAX; i++)

@@ -60,6 +60,13 @@ bool cellar_name_is_taken(const char *name);
 /* Either. */
 bool cellar_name_is_reserved(const char *name);
 
+#define CELLAR_IMAGE_PRESET "cellar-runtime:slim"
+
+/* What a session's files are from on `engine`: its image, or the folder that is
+ * its root. Lent. */
+const char *cellar_spec_root(const struct cellar_spec *spec,
+                             const char *engine);
+
 /* A copy that owns its strings, until _done. */
 enum cellar_code cellar_spec_copy(const struct cellar_spec *from,
                                   struct cellar_spec *to,

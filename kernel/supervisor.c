@@ -337,10 +337,16 @@ static enum cellar_code open_all(struct cellar *c,
         code = cellar_wake_new(c->loop, on_wake, c, &c->wake, err);
     if (code == CELLAR_OK)
         code = cellar_timer_new(c->loop, on_settle, c, &c->settle, err);
-    if (code == CELLAR_OK)
-        code = open_engine(c->loop, config->host, c->data_dir, config->log,
-                           config->log_user, &c->engine, err);
-    return code;
+    if (code != CELLAR_OK)
+        return code;
+    struct cellar_engine_place place = {.host = config->host,
+                                        .state_dir = c->state_dir,
+                                        .data_dir = c->data_dir,
+                                        .log = config->log,
+                                        .log_user = config->log_user,
+                                        .warn = config->warn,
+                                        .warn_user = config->warn_user};
+    return open_engine(c->loop, &place, &c->engine, err);
 }
 
 enum cellar_code cellar_supervisor_new(const struct cellar_config *config,
@@ -368,24 +374,37 @@ enum cellar_code cellar_supervisor_new(const struct cellar_config *config,
     return CELLAR_OK;
 }
 
+static enum cellar_code open_docker(struct cellar_loop *loop,
+                                    const struct cellar_engine_place *place,
+                                    struct cellar_engine **out,
+                                    struct cellar_error *err)
+{
+    return cellar_docker_new(loop, place->host, place->data_dir, place->log,
+                             place->log_user, out, err);
+}
+
 /* The engines there are, the default first. */
 static const struct {
     const char *name;
     cellar_engine_open_fn *open;
 } engines[] = {
-    {"docker", cellar_docker_new},
+    {"auto", cellar_auto_new},
+    {"docker", open_docker},
+    {"oci", cellar_oci_new},
 };
 
 enum cellar_code cellar_new(const struct cellar_config *config,
                             struct cellar **out, struct cellar_error *err)
 {
-    const char *name = config ? config->engine : NULL;
+    const char *name =
+        first_of(config ? config->engine : NULL, getenv("CELLAR_ENGINE"));
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++)
         if (!name || !strcmp(name, engines[i].name))
             return cellar_supervisor_new(config ? config : &presets,
                                          engines[i].open, out, err);
-    return cellar_fail(err, CELLAR_E_USAGE,
-                       "unknown engine '%.32s': there is 'docker'", name);
+    return cellar_fail(
+        err, CELLAR_E_USAGE,
+        "unknown engine '%.32s': there are 'auto', 'docker' and 'oci'", name);
 }
 
 /* Until every session is gone, or an engine that hangs has had its time. */

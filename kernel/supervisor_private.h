@@ -28,12 +28,10 @@ bool cellar_supervisor_hears(const struct cellar *c);
 void cellar_supervisor_unattended(struct cellar_session *s,
                                   struct cellar_result *result);
 
-/* Opens an engine on `loop`; `host` and `data_dir` as in cellar_docker_new().
- */
+/* Opens an engine on `loop`. */
 typedef enum cellar_code
-cellar_engine_open_fn(struct cellar_loop *loop, const char *host,
-                      const char *data_dir,
-                      void (*log)(void *user, const char *line), void *log_user,
+cellar_engine_open_fn(struct cellar_loop *loop,
+                      const struct cellar_engine_place *place,
                       struct cellar_engine **out, struct cellar_error *err);
 
 /* As cellar_new(), on the engine that `open` gives: the tests bring one. */

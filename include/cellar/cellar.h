@@ -51,7 +51,9 @@ struct cellar_result; /* below */
 
 /* Where things are. All NULL is a good choice; strings are copied. */
 struct cellar_config {
-    const char *engine;    /* "docker" (the default) */
+    const char *engine;    /* "docker", "oci", or "auto": docker where that
+                              answers soon and has the image, else oci; default:
+                              CELLAR_ENGINE, else "auto" */
     const char *host;      /* engine's address; default: DOCKER_HOST, else
                               unix:///var/run/docker.sock */
     const char *state_dir; /* default: CELLAR_STATE_DIR, else
@@ -108,6 +110,8 @@ struct cellar_spec {
                               with its supervisor */
     const char *image;     /* default "cellar-runtime:slim" */
     const char *runtime;   /* OCI runtime the engine shall use; NULL: its own */
+    const char *rootfs;    /* engine oci: an unpacked root file system, by its
+                              absolute path; NULL: this machine's own /usr */
     const char *network;   /* "none", or the name of an engine's network */
     uint64_t memory_bytes; /* memory and swap together */
     uint64_t cpu_millis;   /* 1000 is one core */

@@ -125,8 +125,8 @@ static enum cellar_code check(struct visit *visit)
     if (code != CELLAR_OK)
         return code;
     struct cellar_engine *engine = cellar_supervisor_engine(front->c);
-    code = engine->ops->check(engine, front->options.spec.image, add_row,
-                              checked, visit, &front->err);
+    code = engine->ops->check(engine, &front->options.spec, add_row, checked,
+                              visit, &front->err);
     if (code != CELLAR_OK)
         return code;
     while (!visit->done)

@@ -36,9 +36,16 @@ static const struct cellar_option words[] = {
      .commands = MAKERS, .in_config = true, .offset = AT(spec.mounts),
      .text = "a directory of this machine to see inside; read-only unless "
              ":rw; may be given again"},
-    {"runtime", 0, TEXT, .value = "RUNTIME", .commands = MAKERS,
-     .in_config = true, .offset = AT(spec.runtime),
-     .text = "OCI runtime the engine shall use"},
+    {"runtime", 0, TEXT, .value = "RUNTIME",
+     .commands = MAKERS | CELLAR_ON_DOCTOR, .in_config = true,
+     .offset = AT(spec.runtime),
+     .text = "OCI runtime the engine shall use, by the engine's name of it; "
+             "with --engine oci runc, crun or runsc, or a path"},
+    {"rootfs", 0, TEXT, .value = "DIR", .commands = MAKERS | CELLAR_ON_DOCTOR,
+     .in_config = true, .offset = AT(spec.rootfs),
+     .text =
+         "with --engine oci: an unpacked root file system for the session, "
+         "as `cellar image unpack` makes one; else this machine's own /usr"},
     {"allow", 0, LIST, .slots = CELLAR_ALLOW_MAX, .value = "PROTECTION",
      .commands = MAKERS, .in_config = true, .offset = AT(spec.allow),
      .text = "do without this protection (named as doctor names it) where the "
@@ -110,7 +117,10 @@ static const struct cellar_option words[] = {
      .offset = AT(count), .text = "end after N rows"},
     {"engine", 'e', TEXT, .value = "ENGINE", .commands = CELLAR_ON_ALL,
      .in_config = true, .offset = AT(engine),
-     .text = "container engine: docker, which is the default"},
+     .text = "container engine: docker; oci, which starts an OCI runtime by "
+             "itself and needs no daemon and no image; or auto, docker where "
+             "it answers and has the image, else oci; else CELLAR_ENGINE, else "
+             "auto"},
     {"host", 'H', TEXT, .value = "ADDRESS", .commands = CELLAR_ON_ALL,
      .in_config = true, .offset = AT(host),
      .text = "the engine's address, as unix:///var/run/docker.sock or "

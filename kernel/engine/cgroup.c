@@ -13,6 +13,18 @@ struct group {
     bool v2;
 };
 
+/* Whether `name` is one of those in "cpu,cpuacct". */
+static bool is_among(const char *names, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *at = names; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, name, len) == 0 && (at[len] == ',' || !at[len]))
+            return true;
+    }
+    return false;
+}
+
 /* A line is "4:memory:/docker/ID" in v1, "0::/docker/ID" in v2. On a machine
  * with both, v1 has the controllers. */
 static bool match(char *line, const char *controller, const char *id,
@@ -25,7 +37,7 @@ static bool match(char *line, const char *controller, const char *id,
         return false;
     rest[strcspn(rest, "\n")] = '\0';
     group->v2 = name[0] == '\0';
-    if ((!group->v2 && strcmp(name, controller) != 0) || !strstr(rest, id) ||
+    if ((!group->v2 && !is_among(name, controller)) || !strstr(rest, id) ||
         strstr(rest, ".."))
         return false;
     int n = snprintf(group->path, sizeof group->path, ROOT "%s%s%s",
@@ -97,6 +109,20 @@ static bool read_cpu(const struct group *group, struct cellar_usage *usage)
     bool found = read_number(group, "cpuacct.usage", NULL, &usage->cpu_us);
     usage->cpu_us /= 1000;
     return found;
+}
+
+bool cellar_cgroup_number(pid_t pid, const char *controller, const char *id,
+                          const char *v1, const char *v2, uint64_t *value)
+{
+    struct group group;
+    return pid > 0 && find(pid, controller, id, &group) &&
+           read_number(&group, group.v2 ? v2 : v1, NULL, value);
+}
+
+bool cellar_cgroup_is_v2(pid_t pid, const char *controller, const char *id)
+{
+    struct group group;
+    return pid > 0 && find(pid, controller, id, &group) && group.v2;
 }
 
 bool cellar_cgroup_usage(pid_t pid, const char *id, struct cellar_usage *usage)

@@ -427,7 +427,8 @@ static enum cellar_code ask_info(struct docker_op *op, struct cellar_error *err)
 }
 
 enum cellar_code cellar_docker_check(struct cellar_engine *engine,
-                                     const char *image, cellar_check_fn *row,
+                                     const struct cellar_spec *spec,
+                                     cellar_check_fn *row,
                                      cellar_engine_done_fn *done, void *user,
                                      struct cellar_error *err)
 {
@@ -439,7 +440,7 @@ enum cellar_code cellar_docker_check(struct cellar_engine *engine,
     check->row = row;
     check->done = done;
     check->user = user;
-    check->image = strdup(image);
+    check->image = strdup(spec->image);
     if (check->image)
         return cellar_docker_op_begin((struct docker *)engine, &check->op,
                                       ask_info, err);

@@ -243,7 +243,8 @@ enum cellar_code cellar_docker_usage(struct cellar_engine *engine,
                                      cellar_engine_usage_fn *done, void *user,
                                      struct cellar_error *err);
 enum cellar_code cellar_docker_check(struct cellar_engine *engine,
-                                     const char *image, cellar_check_fn *row,
+                                     const struct cellar_spec *spec,
+                                     cellar_check_fn *row,
                                      cellar_engine_done_fn *done, void *user,
                                      struct cellar_error *err);
 enum cellar_code cellar_docker_image_find(struct cellar_engine *engine,

@@ -120,6 +120,8 @@ typedef void cellar_progress_fn(void *user, const char *line, double fraction);
 
 struct cellar_engine_ops {
     const char *name;
+    /* The name of the engine that a container is of; NULL: `name`, always. */
+    const char *(*name_of)(const struct cellar_engine *engine, const char *id);
     /* Cancels what is under way without calling back; streams must have been
      * closed before. A container whose start was cut off this way is found by
      * `list`. */
@@ -154,9 +156,10 @@ struct cellar_engine_ops {
     enum cellar_code (*usage)(struct cellar_engine *engine, const char *id,
                               cellar_engine_usage_fn *done, void *user,
                               struct cellar_error *err);
-    /* Everything `doctor` says of the engine and `image`. `done` with an
-     * error only when checking itself failed. */
-    enum cellar_code (*check)(struct cellar_engine *engine, const char *image,
+    /* Everything `doctor` says of the engine, and of the image or what else
+     * `spec` names. `done` with an error only when checking itself failed. */
+    enum cellar_code (*check)(struct cellar_engine *engine,
+                              const struct cellar_spec *spec,
                               cellar_check_fn *row, cellar_engine_done_fn *done,
                               void *user, struct cellar_error *err);
 
@@ -191,6 +194,13 @@ struct cellar_engine {
     struct cellar_loop *loop;
 };
 
+static inline const char *
+cellar_engine_name_of(const struct cellar_engine *engine, const char *id)
+{
+    return engine->ops->name_of ? engine->ops->name_of(engine, id)
+                                : engine->ops->name;
+}
+
 /* The stream that start and attach give: every engine's begins with its ops.
  * A write takes all or fails; nothing blocks. A close is followed by no event;
  * it may be called from within any of the stream's events. */
@@ -224,6 +234,17 @@ static inline void cellar_stream_close(struct cellar_stream *stream)
         stream->ops->close(stream);
 }
 
+/* Where an engine is and what it works with. All borrowed for the call. */
+struct cellar_engine_place {
+    const char *host; /* NULL: the usual one */
+    const char *state_dir;
+    const char *data_dir; /* has container.json, seccomp.json and cellar/ */
+    void (*log)(void *user, const char *line); /* NULL: nobody listens */
+    void *log_user;
+    void (*warn)(void *user, const char *line); /* a user should know at once */
+    void *warn_user;
+};
+
 /* Opens the Docker Engine (or Podman's compatible socket) at `host` (NULL:
  * DOCKER_HOST, else the default socket). `data_dir` has container.json and
  * seccomp.json. Asks nothing yet. */
@@ -232,5 +253,21 @@ enum cellar_code cellar_docker_new(struct cellar_loop *loop, const char *host,
                                    void (*log)(void *user, const char *line),
                                    void *log_user, struct cellar_engine **out,
                                    struct cellar_error *err);
+
+/* Opens the engine that starts an OCI runtime by itself. The state directory is
+ * there; what it keeps of a container stands in its folder oci/ (oci/oci.h). */
+enum cellar_code cellar_oci_new(struct cellar_loop *loop,
+                                const struct cellar_engine_place *place,
+                                struct cellar_engine **out,
+                                struct cellar_error *err);
+
+/* Whether a container is of that engine, by its id alone. */
+bool cellar_oci_owns(const char *id);
+
+/* Opens both: see auto.c for who gets what. */
+enum cellar_code cellar_auto_new(struct cellar_loop *loop,
+                                 const struct cellar_engine_place *place,
+                                 struct cellar_engine **out,
+                                 struct cellar_error *err);
 
 #endif

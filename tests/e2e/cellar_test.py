@@ -5,8 +5,9 @@ this test process's own, and a look at what is left on the engine.
         def test_sum(self):
             self.assertEqual(self.value("1 + 1"), "2")
 
-CELLAR_BIN names the command. Sessions, and so containers, belong to the state
-directory: containers_left() sees those of this process and no others.
+CELLAR_BIN names the command, CELLAR_ENGINE the engine ("docker" where it
+doesn't). Sessions, and so containers, belong to the state directory:
+containers_left() sees those of this process and no others.
 """
 
 import contextlib
@@ -23,6 +24,9 @@ import time
 import unittest
 
 CELLAR = os.environ.get("CELLAR_BIN", "cellar")
+ENGINE = os.environ.get("CELLAR_ENGINE", "docker")
+OCI = ENGINE == "oci"
+needs_docker = unittest.skipIf(OCI, "it is about the Docker Engine's own")
 STATE_DIR = tempfile.mkdtemp(prefix="cellar-e2e-")
 ENVIRONMENT = dict(os.environ, CELLAR_STATE_DIR=STATE_DIR,
                    XDG_CONFIG_HOME=STATE_DIR)  # no defaults of the user's own
@@ -77,16 +81,102 @@ def owner():
         return file.read().strip()
 
 
+def bundle(container, name):
+    """The path of a file that the oci engine keeps of a container."""
+    return os.path.join(STATE_DIR, "oci", container, name)
+
+
+def labels(container):
+    """What a container is known by, without the prefix of Docker's labels."""
+    if not OCI:
+        found = json.loads(docker("inspect", container))[0]["Config"]["Labels"]
+        return {key.rpartition(".")[2]: found[key] for key in found}
+    with open(bundle(container, "labels.json"), encoding="ascii") as file:
+        return json.load(file)
+
+
+def first_process(container):
+    """The pid of a container's agent, as this machine counts them."""
+    if not OCI:
+        return int(docker("inspect", "--format", "{{.State.Pid}}", container))
+    with open(bundle(container, "born.json"), encoding="ascii") as file:
+        return json.load(file)["pid"]
+
+
+def is_running(container):
+    try:
+        with open("/proc/%d/stat" % first_process(container), "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
+
+
+def from_outside(word, container):
+    """What an administrator may do to a container: `kill`, `rm`, `pause`,
+    `unpause`."""
+    if not OCI:
+        docker(*{"rm": ["rm", "-f"]}.get(word, [word]), container)
+        return
+    words = {"kill": ["kill", container, "KILL"],
+             "rm": ["delete", "--force", container],
+             "pause": ["pause", container], "unpause": ["resume", container]}
+    subprocess.run([labels(container)["runtime"], "--root",
+                    os.path.join(STATE_DIR, "oci", ".run"), *words[word]],
+                   check=True, timeout=60, stdout=subprocess.PIPE)
+    if word == "rm":
+        shutil.rmtree(os.path.join(STATE_DIR, "oci", container))
+
+
+def has_file(container, path):
+    """Whether a file is there inside."""
+    if OCI:
+        return os.path.lexists("/proc/%d/root%s" % (
+            first_process(container), path))
+    return subprocess.run(["docker", "exec", container, "ls", path],
+                          capture_output=True, timeout=60).returncode == 0
+
+
+def make_file(container, path):
+    """Makes an empty one, from outside."""
+    if not OCI:
+        docker("exec", container, "touch", path)
+        return
+    with open("/proc/%d/root%s" % (first_process(container), path), "wb"):
+        pass
+
+
+def files_of(container):
+    """All that stands in its files, in a lump; on oci, what was made for it."""
+    if not OCI:
+        return subprocess.run(["docker", "export", container], check=True,
+                              timeout=120, stdout=subprocess.PIPE).stdout
+    lump = []
+    inside = "/proc/%d/root" % first_process(container)
+    for top in bundle(container, ""), inside + "/cellar", inside + "/dev/shm":
+        for folder, _, names in os.walk(top):
+            for path in (os.path.join(folder, name) for name in names):
+                if os.path.isfile(path) and not os.path.islink(path):
+                    with open(path, "rb") as file:
+                        lump.append(file.read())
+    return b"".join(lump)
+
+
 def containers_left():
     """The ids of all containers of this state directory, running or not."""
     if owner() is None:
         return []
+    if OCI:
+        folder = os.path.join(STATE_DIR, "oci")
+        return [name for name in os.listdir(folder) if name != ".run"] \
+            if os.path.isdir(folder) else []
     return docker("ps", "-aq", "--no-trunc", "--filter",
                   "label=io.cellar.owner=" + owner()).split()
 
 
 def containers_running():
     """The ids of those that have not ended."""
+    if OCI:
+        return [one for one in containers_left() if is_running(one)]
     return docker("ps", "-q", "--no-trunc", "--filter",
                   "label=io.cellar.owner=" + owner()).split()
 
@@ -110,9 +200,13 @@ class Session:
             raise AssertionError("cellar start: %s%s" % (done.out, done.err))
 
     def container(self):
-        ids = docker("ps", "-aq", "--no-trunc", "--filter",
-                     "label=io.cellar.session=" + self.name, "--filter",
-                     "label=io.cellar.owner=" + owner()).split()
+        if OCI:
+            ids = [one for one in containers_left()
+                   if labels(one)["session"] == self.name]
+        else:
+            ids = docker("ps", "-aq", "--no-trunc", "--filter",
+                         "label=io.cellar.session=" + self.name, "--filter",
+                         "label=io.cellar.owner=" + owner()).split()
         if len(ids) != 1:
             raise AssertionError("containers of %s: %s" % (self.name, ids))
         return ids[0]
@@ -122,8 +216,13 @@ class Session:
 
     def has_file(self, path):
         """Whether a file is there inside."""
-        return subprocess.run(["docker", "exec", self.container(), "ls", path],
-                              capture_output=True, timeout=60).returncode == 0
+        return has_file(self.container(), path)
+
+    def uid(self):
+        """Of its processes."""
+        if OCI:
+            return labels(self.container())["uid"]
+        return int(self.inspect()["Config"]["User"].split(":")[0])
 
     def exec(self, code, *options, timeout=120):
         """Runs a cell; the result object."""
@@ -211,5 +310,5 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
 def clean_up():
     """Even a test that failed leaves nothing behind."""
     for container in containers_left():
-        docker("rm", "-f", container)
+        from_outside("rm", container)
     shutil.rmtree(STATE_DIR, ignore_errors=True)

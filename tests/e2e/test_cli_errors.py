@@ -177,6 +177,7 @@ class Words(ErrorTest):
     def test_no_terminal(self):
         self.refused("repl", words=["terminal", "cellar run -"])
 
+    @cellar_test.needs_docker
     def test_no_engine(self):
         for command in (["ps"], ["start", "x"], ["stop", "x"],
                         ["stop", "--all"], ["run", self.file("a.py", "1\n")]):
@@ -425,7 +426,7 @@ class Sessions(ErrorTest):
             self.assertEqual(["name", "container", "image", "engine", "state",
                               "age_s", "created", "idle_ms", "memory_bytes",
                               "cells", "holder"], list(row))
-            self.assertEqual((live.container(), "docker", "idle", 0),
+            self.assertEqual((live.container(), cellar_test.ENGINE, "idle", 0),
                              (row["container"], row["engine"], row["state"],
                               row["holder"]))
             self.assertIn(live.name, run("ps").out)

@@ -1,7 +1,9 @@
-/* The Docker engine's interface against the real engine, with a container that
- * only echoes: start, two-way stream, attach again, list, diagnose, remove,
- * check; and lanes, with a script in the agent's place. Needs the image
- * cellar-runtime:slim. */
+/* The interface of engines against a real one, with a container that only
+ * echoes: start, two-way stream, attach again, list, diagnose, remove, check;
+ * and lanes, with a script in the agent's place. CELLAR_ENGINE names it:
+ * docker, which needs the image cellar-runtime:slim, or oci, whose OCI runtime
+ * CELLAR_RUNTIME names. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +19,8 @@
 #include "kernel/engine/engine.h"
 
 struct world {
+    bool oci;
+    char state_dir[64]; /* of oci */
     struct cellar_loop *loop;
     struct cellar_engine *engine;
     struct cellar_stream *stream;
@@ -100,7 +104,8 @@ static void on_container(void *user, const struct cellar_container *container)
     assert_int_equal(container->uid, 61002);
     assert_string_equal(container->session, "");
     assert_string_equal(container->state, "running");
-    assert_string_equal(container->image, "cellar-runtime:slim");
+    assert_string_equal(container->image,
+                        w->oci ? "/usr" : "cellar-runtime:slim");
     assert_true(container->created > 1700000000);
 }
 
@@ -142,6 +147,7 @@ static void begin_start_with(struct world *w, const char *entrypoint,
     struct cellar_spec spec;
     cellar_spec_init(&spec);
     spec.memory_bytes = 64 << 20;
+    spec.runtime = getenv("CELLAR_RUNTIME");
     struct cellar_launch launch = {
         .spec = &spec,
         .owner = "test_engine",
@@ -159,15 +165,36 @@ static void begin_start(struct world *w, const char *entrypoint)
     begin_start_with(w, entrypoint, "hello\n");
 }
 
+static enum cellar_code open_engine(struct world *w, const char *data)
+{
+    const char *name = getenv("CELLAR_ENGINE");
+    struct cellar_engine_place place = {.state_dir = w->state_dir,
+                                        .data_dir = data};
+    w->oci = name && strcmp(name, "oci") == 0;
+    snprintf(w->state_dir, sizeof(w->state_dir), "/tmp/cellar-engine-XXXXXX");
+    if (!w->oci)
+        return cellar_docker_new(w->loop, NULL, data, NULL, NULL, &w->engine,
+                                 NULL);
+    if (!mkdtemp(w->state_dir))
+        return CELLAR_E_SYS;
+    return cellar_oci_new(w->loop, &place, &w->engine, NULL);
+}
+
 static int open_world(void **state)
 {
     struct world *w = calloc(1, sizeof(*w));
     const char *data = getenv("CELLAR_DATA_DIR");
-    if (!w || !data || cellar_loop_new(&w->loop, NULL) ||
-        cellar_docker_new(w->loop, NULL, data, NULL, NULL, &w->engine, NULL))
+    if (!w || !data || cellar_loop_new(&w->loop, NULL) || open_engine(w, data))
         return -1;
     *state = w;
     return 0;
+}
+
+static void remove_empty(const char *dir, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s%s", dir, name);
+    assert_true(rmdir(path) == 0 || errno == ENOENT);
 }
 
 static int close_world(void **state)
@@ -179,6 +206,11 @@ static int close_world(void **state)
                   w->engine->ops->remove(w->engine, w->id, on_done, w, NULL));
     w->engine->ops->free(w->engine);
     cellar_loop_free(w->loop);
+    if (w->oci) {
+        remove_empty(w->state_dir, "/oci/.run");
+        remove_empty(w->state_dir, "/oci");
+        remove_empty(w->state_dir, "");
+    }
     free(w);
     return 0;
 }
@@ -256,7 +288,8 @@ static void is_gone_when_removed_and_says_so(void **state)
     wait_for(w, &w->closed);
     wait_done(w,
               w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
-    assert_non_null(strstr(w->reason, "killed from outside"));
+    assert_non_null(strstr(w->reason, w->oci ? "removed from outside"
+                                             : "killed from outside"));
     cellar_stream_close(w->stream);
     w->stream = NULL;
     wait_done(w, w->engine->ops->attach(w->engine, w->id, 0, &events,
@@ -264,18 +297,35 @@ static void is_gone_when_removed_and_says_so(void **state)
     assert_int_equal(w->err.code, CELLAR_E_LOST);
 }
 
-/* Runs `docker WORD ID`. */
-static void docker(const char *word, const char *id)
+static void run(const char *const argv[])
 {
     int status = -1;
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        execlp("docker", "docker", word, id, (char *)NULL);
+        execvp(argv[0], (char *const *)argv);
         _exit(127);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
+}
+
+/* What an administrator may do to a container: `docker WORD ID`, or the same of
+ * the OCI runtime's. */
+static void from_outside(const struct world *w, const char *word)
+{
+    const char *runtime = getenv("CELLAR_RUNTIME");
+    char root[128];
+    snprintf(root, sizeof(root), "%s/oci/.run", w->state_dir);
+    if (!w->oci) {
+        run((const char *[]){"docker", word, w->id, NULL});
+        return;
+    }
+    if (strcmp(word, "unpause") == 0)
+        word = "resume";
+    run((const char *[]){runtime ? runtime : "runc", "--root", root, word,
+                         w->id, strcmp(word, "kill") == 0 ? "KILL" : NULL,
+                         NULL});
 }
 
 static void tells_paused_from_killed(void **state)
@@ -286,13 +336,13 @@ static void tells_paused_from_killed(void **state)
               w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
     assert_non_null(strstr(w->reason, "runs"));
     assert_int_equal(w->vital, CELLAR_VITAL_ALIVE);
-    docker("pause", w->id);
+    from_outside(w, "pause");
     wait_done(w,
               w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
-    assert_non_null(strstr(w->reason, "docker unpause"));
+    assert_non_null(strstr(w->reason, w->oci ? "resume" : "docker unpause"));
     assert_int_equal(w->vital, CELLAR_VITAL_PAUSED);
-    docker("unpause", w->id);
-    docker("kill", w->id);
+    from_outside(w, "unpause");
+    from_outside(w, "kill");
     wait_for(w, &w->closed);
     wait_done(w,
               w->engine->ops->diagnose(w->engine, w->id, on_reason, w, NULL));
@@ -312,16 +362,26 @@ static void says_that_an_entrypoint_is_missing(void **state)
 static void passes_its_own_check(void **state)
 {
     struct world *w = *state;
-    wait_done(w, w->engine->ops->check(w->engine, "cellar-runtime:slim", on_row,
-                                       on_done, w, NULL));
+    struct cellar_spec spec;
+    cellar_spec_init(&spec);
+    spec.runtime = getenv("CELLAR_RUNTIME");
+    wait_done(
+        w, w->engine->ops->check(w->engine, &spec, on_row, on_done, w, NULL));
     assert_ok(w);
     assert_int_equal(w->failed, 0);
-    assert_true(w->rows >= 25);
+    assert_true(w->rows >= (w->oci ? 20 : 25));
 }
 
 static void finds_images_and_names_the_cure_of_missing_ones(void **state)
 {
     struct world *w = *state;
+    if (w->oci) {
+        assert_int_equal(
+            w->engine->ops->image_find(w->engine, "data", on_done, w, &w->err),
+            CELLAR_E_USAGE);
+        assert_non_null(strstr(w->err.msg, "--rootfs"));
+        return;
+    }
     wait_done(w, w->engine->ops->image_find(w->engine, "cellar-runtime:slim",
                                             on_done, w, NULL));
     assert_ok(w);

@@ -236,7 +236,7 @@ class Past(unittest.TestCase):
     def test_a_lost_one_has_its_reason(self):
         live = Session()
         live.exec("1")
-        cellar_test.docker("rm", "-f", live.container())
+        cellar_test.from_outside("rm", live.container())
         self.assertEqual(3, run("exec", live.name, "2").status)
         listed = past(live.name)[0]
         self.assertEqual("lost", listed["ending"])

@@ -327,8 +327,7 @@ class Named(ReplTest):
             repl.prompt(2)
             repl.type("6 *")
             repl.wait(r"6 \*")
-            cellar_test.docker("exec", live.container(), "touch",
-                               "/dev/shm/go")
+            cellar_test.make_file(live.container(), "/dev/shm/go")
             repl.wait("cellar: cell 1 ended while nobody was attached: ok")
             repl.wait(r"In \[2\]: 6 \*")
             repl.enter(" 7")

@@ -17,13 +17,12 @@ class Named(SessionTest):
         self.ok("counter = 1")
         for expected in "2", "3", "4":
             self.assertEqual(expected, self.value("counter += 1\ncounter"))
-        state = self.session.inspect()["State"]
-        self.assertTrue(state["Running"])
+        self.assertTrue(cellar_test.is_running(self.session.container()))
 
     def test_the_label_carries_the_name(self):
-        labels = self.session.inspect()["Config"]["Labels"]
-        self.assertEqual(self.session.name, labels["io.cellar.session"])
-        self.assertEqual(cellar_test.owner(), labels["io.cellar.owner"])
+        labels = cellar_test.labels(self.session.container())
+        self.assertEqual(self.session.name, labels["session"])
+        self.assertEqual(cellar_test.owner(), labels["owner"])
 
     def test_ps_lists_it(self):
         done = run("ps", "--json")
@@ -202,7 +201,7 @@ class Stop(unittest.TestCase):
 
     def test_a_container_removed_by_others_is_lost(self):
         live = Session(prefix="lost")
-        cellar_test.docker("rm", "-f", live.container())
+        cellar_test.from_outside("rm", live.container())
         done = run("exec", live.name, "1")
         self.assertEqual(3, done.status)
         self.assertRegex(done.err, "session '.*' is lost: ")
@@ -212,7 +211,7 @@ class Stop(unittest.TestCase):
     def test_a_cell_whose_container_is_killed_is_lost(self):
         live = Session(prefix="lost")
         with live.running("import time\ntime.sleep(60)") as process:
-            cellar_test.docker("kill", live.container())
+            cellar_test.from_outside("kill", live.container())
             status, result = result_of(process)
         self.assertEqual((1, "lost"), (status, result["status"]))
         self.assertTrue(result["reason"])

@@ -132,6 +132,8 @@ static void on_reason(void *user, enum cellar_vital vital, const char *reason)
     on_done(user, NULL);
 }
 
+static const struct cellar_spec mine = {.image = "mine:1"};
+
 static void on_check(void *user, const struct cellar_check_row *row)
 {
     (void)user;
@@ -184,7 +186,7 @@ static enum cellar_code begin(struct cellar_engine *engine, uint8_t call,
     case 4:
         return ops->diagnose(engine, ID, on_reason, NULL, err);
     case 5:
-        return ops->check(engine, "mine:1", on_check, on_done, NULL, err);
+        return ops->check(engine, &mine, on_check, on_done, NULL, err);
     case 6:
         return ops->image_find(engine, "mine:1", on_done, NULL, err);
     case 7:

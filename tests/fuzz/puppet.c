@@ -305,17 +305,13 @@ static const struct cellar_engine_ops ops = {.name = "puppet",
                                              .list = puppet_list,
                                              .diagnose = puppet_diagnose};
 
-enum cellar_code puppet_open(struct cellar_loop *loop, const char *host,
-                             const char *data_dir,
-                             void (*log)(void *, const char *), void *log_user,
+enum cellar_code puppet_open(struct cellar_loop *loop,
+                             const struct cellar_engine_place *place,
                              struct cellar_engine **out,
                              struct cellar_error *err)
 {
     static struct cellar_engine engine;
-    (void)host;
-    (void)data_dir;
-    (void)log;
-    (void)log_user;
+    (void)place;
     (void)err;
     engine = (struct cellar_engine){&ops, loop};
     *out = &engine;

@@ -68,7 +68,7 @@ class Inside(SessionTest):
             "except BlockingIOError: pass\n"
             "count")
         self.assertIn(int(children), range(10, 24))
-        uid = int(self.session.inspect()["Config"]["User"].split(":")[0])
+        uid = self.session.uid()
         self.assertLessEqual(len(host.processes_of(uid)), 24)
 
     def test_files(self):

@@ -27,7 +27,7 @@ class RunningOutTest(HostileTest):
         self.assertEqual(0, done.status, done.err)
 
     def uid(self):
-        return int(self.session.inspect()["Config"]["User"].split(":")[0])
+        return self.session.uid()
 
     def assertWordsOf(self, code, *how):
         words = eval(self.value(code), {"__builtins__": {}})

@@ -310,7 +310,8 @@ static enum cellar_code call_pull(struct cellar_engine *engine,
 static enum cellar_code call_check(struct cellar_engine *engine,
                                    struct cellar_error *err)
 {
-    return engine->ops->check(engine, "mine:1", on_check, on_done, NULL, err);
+    static const struct cellar_spec mine = {.image = "mine:1"};
+    return engine->ops->check(engine, &mine, on_check, on_done, NULL, err);
 }
 
 /* An answer that could not be read for want of memory is to the engine's code

@@ -328,17 +328,13 @@ static const struct cellar_engine_ops ops = {.name = "fake",
                                              .diagnose = fake_diagnose,
                                              .usage = fake_usage};
 
-enum cellar_code fake_engine_open(struct cellar_loop *loop, const char *host,
-                                  const char *data_dir,
-                                  void (*log)(void *, const char *),
-                                  void *log_user, struct cellar_engine **out,
+enum cellar_code fake_engine_open(struct cellar_loop *loop,
+                                  const struct cellar_engine_place *place,
+                                  struct cellar_engine **out,
                                   struct cellar_error *err)
 {
     struct fake_engine *engine = calloc(1, sizeof *engine);
-    (void)host;
-    (void)data_dir;
-    (void)log;
-    (void)log_user;
+    (void)place;
     (void)err;
     if (!engine)
         abort();

@@ -1,0 +1,94 @@
+/* A container's first process, seen from the host. Its number is believed only
+ * together with when it began. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "../../json.h"
+#include "oci.h"
+
+/* The fields of /proc/PID/stat behind the name, which may hold anything. */
+#define STATE_FIELD 3
+#define FLAGS_FIELD 9
+#define BEGAN_FIELD 22
+
+/* PF_EXITING: it has let go of its files, and will be a zombie soon. */
+#define EXITING 4u
+
+/* The field with this number; `at` is the end of the name. */
+static uint64_t field_of(const char *at, int number)
+{
+    for (int field = STATE_FIELD - 1; at && field < number; field++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
+
+uint64_t cellar_oci_began(pid_t pid)
+{
+    char path[64];
+    char text[1024];
+    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+    FILE *file = pid > 0 ? fopen(path, "re") : NULL;
+    size_t len = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+    if (file)
+        (void)fclose(file);
+    text[len] = '\0';
+    const char *at = strrchr(text, ')');
+    if (!at || at[1] != ' ' || strchr("ZXx", at[2]))
+        return 0;
+    bool exits = field_of(at, FLAGS_FIELD) & EXITING;
+    return exits ? 0 : field_of(at, BEGAN_FIELD);
+}
+
+bool cellar_oci_lives(const struct oci_born *born)
+{
+    return born->began != 0 && cellar_oci_began(born->pid) == born->began;
+}
+
+/* The descriptor holds on to the process; only then is it looked at. */
+void cellar_oci_kill(const struct oci_born *born)
+{
+    CELLAR_AUTO_CLOSE int fd =
+        born->pid > 1 ? (int)syscall(SYS_pidfd_open, born->pid, 0) : -1;
+    if (fd >= 0 && cellar_oci_lives(born))
+        (void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+}
+
+enum cellar_code cellar_oci_born_write(int bundle_fd, struct oci_born *born,
+                                       struct cellar_error *err)
+{
+    char text[96];
+    CELLAR_AUTO_FREE char *pid = cellar_oci_file_read(bundle_fd, "pid");
+    long number = pid ? strtol(pid, NULL, 10) : 0;
+    if (number <= 1 || number > INT32_MAX)
+        return cellar_fail(err, CELLAR_E_ENGINE,
+                           "the OCI runtime does not tell the container's "
+                           "first process");
+    struct oci_born is = {(pid_t)number, cellar_oci_began((pid_t)number)};
+    if (!is.began)
+        return cellar_fail(err, CELLAR_E_LOST,
+                           "the container ended as soon as it was started");
+    (void)snprintf(text, sizeof(text), "{\"pid\": %ld, \"began\": %" PRIu64 "}",
+                   number, is.began);
+    enum cellar_code code =
+        cellar_oci_file_write(bundle_fd, "born.json", text, err);
+    if (!code)
+        *born = is;
+    return code;
+}
+
+bool cellar_oci_born_read(int bundle_fd, struct oci_born *born)
+{
+    CELLAR_AUTO_FREE char *text = cellar_oci_file_read(bundle_fd, "born.json");
+    json_t *json = text ? cellar_json_parse(text, strlen(text), 0, NULL) : NULL;
+    json_int_t pid = json_integer_value(json_object_get(json, "pid"));
+    json_int_t began = json_integer_value(json_object_get(json, "began"));
+    json_decref(json);
+    bool fits = pid > 1 && pid <= INT32_MAX && began > 0;
+    *born = fits ? (struct oci_born){(pid_t)pid, (uint64_t)began}
+                 : (struct oci_born){0};
+    return fits;
+}
