@@ -262,6 +262,21 @@ static enum cellar_code clear_found(struct cellar_finds *finds, size_t *removed,
     return code;
 }
 
+/* Records whose containers somebody else has removed. */
+static void forget_record(void *user, const struct cellar_record *record)
+{
+    struct cellar *c = user;
+    const char *state_dir = cellar_supervisor_state_dir(c);
+    const char *engine = cellar_supervisor_engine(c)->ops->name;
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    if (!cellar_name_is_ready(record->name) ||
+        strcmp(record->engine, engine) != 0 ||
+        cellar_hold_take(state_dir, record->name, &hold, NULL) != CELLAR_OK)
+        return;
+    cellar_record_remove(state_dir, record->name, &hold);
+    cellar_hold_done(&hold);
+}
+
 /* Of pools that nobody fills just now. */
 static void forget_pools(const char *state_dir)
 {
@@ -288,6 +303,9 @@ enum cellar_code cellar_ready_clear(struct cellar *c, size_t *removed,
     enum cellar_code code = cellar_finds_init(&finds, c, err);
     if (code == CELLAR_OK)
         code = clear_found(&finds, removed, err);
+    if (code == CELLAR_OK)
+        code = cellar_record_each(cellar_supervisor_state_dir(c), forget_record,
+                                  c, err);
     if (code == CELLAR_OK)
         cellar_finds_reap(&finds);
     cellar_finds_done(&finds);

@@ -36,16 +36,22 @@ def fill(count, *options):
 
 def settle(count):
     """Waits until what goes on in the background has come to its end."""
-    wait_for(lambda: len(ready()) == count and not filling(), 120)
+    wait_for(lambda: len(ready()) == count and not filling(), 20)
 
 
 def filling():
     """Whether a process fills a pool: it has the lock of its file."""
     with open("/proc/locks", encoding="ascii") as file:
-        held = {line.split()[5].rpartition(":")[2] for line in file
-                if "->" not in line}
-    return any(str(os.stat(path).st_ino) in held
-               for path in glob.glob(os.path.join(STATE_DIR, "pools", "*")))
+        held = {word for line in file for word in line.split()}
+    return any(lock_word(path) in held for path in
+               glob.glob(os.path.join(STATE_DIR, "pools", "*")))
+
+
+def lock_word(path):
+    """How /proc/locks calls the file."""
+    found = os.stat(path)
+    return "%02x:%02x:%d" % (os.major(found.st_dev), os.minor(found.st_dev),
+                             found.st_ino)
 
 
 def empty():
@@ -86,4 +92,4 @@ def check_nothing_left(test):
 
 
 def settle_all():
-    wait_for(lambda: not filling(), 120)
+    wait_for(lambda: not filling(), 20)
