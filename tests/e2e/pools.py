@@ -5,7 +5,7 @@ import glob
 import json
 import os
 
-from cellar_test import STATE_DIR, containers_left, run, wait_for
+from cellar_test import CELLAR, STATE_DIR, containers_left, run, wait_for
 
 SESSIONS = os.path.join(STATE_DIR, "sessions")
 
@@ -40,18 +40,18 @@ def settle(count):
 
 
 def filling():
-    """Whether a process fills a pool: it has the lock of its file."""
-    with open("/proc/locks", encoding="ascii") as file:
-        held = {word for line in file for word in line.split()}
-    return any(lock_word(path) in held for path in
-               glob.glob(os.path.join(STATE_DIR, "pools", "*")))
-
-
-def lock_word(path):
-    """How /proc/locks calls the file."""
-    found = os.stat(path)
-    return "%02x:%02x:%d" % (os.major(found.st_dev), os.minor(found.st_dev),
-                             found.st_ino)
+    """Whether a command goes on in the background."""
+    ours = b"CELLAR_STATE_DIR=" + os.fsencode(STATE_DIR)
+    exe = os.path.realpath(CELLAR)
+    for path in glob.glob("/proc/[0-9]*/environ"):
+        try:
+            with open(path, "rb") as file:
+                if (ours in file.read().split(b"\0") and
+                        os.readlink(os.path.dirname(path) + "/exe") == exe):
+                    return True
+        except OSError:
+            pass  # it has ended
+    return False
 
 
 def empty():

@@ -349,7 +349,8 @@ class DeadTest(PoolTest):
         process = popen("run", "--pool", "1", "-", stdin=subprocess.PIPE)
         process.stdin.write(b"import time\ntime.sleep(600)\n")
         process.stdin.close()
-        wait_for(lambda: container not in pools.ready())
+        # Filled up again: whoever took it has seen to that by now.
+        wait_for(lambda: container not in pools.ready() and pools.ready())
         process.kill()
         process.wait()
         process.stdout.close()
