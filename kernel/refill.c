@@ -169,13 +169,41 @@ struct filling {
     struct cellar *c;
     struct cellar_spec spec;
     const char *key;
+    int fd; /* of the pool */
     size_t wanted;
     size_t under_way;
     size_t ready;
     struct cellar_error err; /* the first failure */
 };
 
-/* Let go of, it stands there for anybody. */
+/* Whoever empties all pools takes their files away. */
+static bool is_emptied(const struct filling *filling)
+{
+    struct stat st;
+    return fstat(filling->fd, &st) != 0 || st.st_nlink == 0;
+}
+
+static void on_stopped(void *user, struct cellar_session *s,
+                       const struct cellar_error *err)
+{
+    struct filling *filling = user;
+    (void)s;
+    (void)err;
+    filling->under_way--;
+}
+
+/* Let go of, it stands there for anybody; unless nobody wants it any more. */
+static void let_stand(struct filling *filling, struct cellar_session *s)
+{
+    if (is_emptied(filling) &&
+        cellar_stop_async(s, on_stopped, filling, NULL) == CELLAR_OK) {
+        filling->under_way++;
+        return;
+    }
+    filling->ready++;
+    cellar_close(s);
+}
+
 static void on_started(void *user, struct cellar_session *s,
                        const struct cellar_error *err)
 {
@@ -184,13 +212,13 @@ static void on_started(void *user, struct cellar_session *s,
     if (err && filling->err.code == CELLAR_OK)
         filling->err = *err;
     if (!err)
-        filling->ready++;
-    cellar_close(s);
+        let_stand(filling, s);
 }
 
 static void begin_some(struct filling *filling)
 {
-    while (filling->err.code == CELLAR_OK && filling->under_way < AT_ONCE &&
+    while (filling->err.code == CELLAR_OK && !is_emptied(filling) &&
+           filling->under_way < AT_ONCE &&
            filling->ready + filling->under_way < filling->wanted) {
         char name[CELLAR_NAME_BYTES_MAX + 1];
         cellar_ready_name(filling->key, name);
@@ -201,24 +229,20 @@ static void begin_some(struct filling *filling)
     }
 }
 
-static enum cellar_code fill(struct cellar *c, const struct cellar_spec *spec,
-                             const char *key, size_t size, size_t *ready,
-                             struct cellar_error *err)
+static enum cellar_code fill(struct filling *filling, struct cellar_error *err)
 {
-    struct filling filling = {.c = c, .spec = *spec, .key = key};
-    enum cellar_code code = count_ready(c, key, &filling.ready, err);
+    enum cellar_code code =
+        count_ready(filling->c, filling->key, &filling->ready, err);
     if (code != CELLAR_OK)
         return code;
-    filling.wanted = size;
-    begin_some(&filling);
-    while (filling.under_way > 0) {
-        (void)cellar_dispatch(c, -1);
-        begin_some(&filling);
+    begin_some(filling);
+    while (filling->under_way > 0) {
+        (void)cellar_dispatch(filling->c, -1);
+        begin_some(filling);
     }
-    *ready = filling.ready;
-    if (filling.err.code != CELLAR_OK)
-        *err = filling.err;
-    return filling.err.code;
+    if (filling->err.code != CELLAR_OK)
+        *err = filling->err;
+    return filling->err.code;
 }
 
 enum cellar_code cellar_refill(struct cellar *c, const struct cellar_spec *spec,
@@ -242,7 +266,10 @@ enum cellar_code cellar_refill(struct cellar *c, const struct cellar_spec *spec,
     *ready = size;
     if (!take_turn(fd))
         return CELLAR_OK;
-    code = fill(c, spec, key, size, ready, &why);
+    struct filling filling = {
+        .c = c, .spec = *spec, .key = key, .fd = fd, .wanted = size};
+    code = fill(&filling, &why);
+    *ready = filling.ready;
     write_trouble(fd, spec, code == CELLAR_OK ? NULL : &why);
     if (code != CELLAR_OK && err)
         *err = why;
@@ -262,20 +289,30 @@ static enum cellar_code clear_found(struct cellar_finds *finds, size_t *removed,
     return code;
 }
 
-/* Of pools that nobody fills just now. */
+/* Records whose containers somebody else has removed. */
+static void forget_record(void *user, const struct cellar_record *record)
+{
+    struct cellar *c = user;
+    const char *state_dir = cellar_supervisor_state_dir(c);
+    const char *engine = cellar_supervisor_engine(c)->ops->name;
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    if (!cellar_name_is_ready(record->name) ||
+        strcmp(record->engine, engine) != 0 ||
+        cellar_hold_take(state_dir, record->name, &hold, NULL) != CELLAR_OK)
+        return;
+    cellar_record_remove(state_dir, record->name, &hold);
+    cellar_hold_done(&hold);
+}
+
+/* Who fills one just now sees it, and ends. */
 static void forget_pools(const char *state_dir)
 {
     char path[4096 + 64];
     struct dirent *entry = NULL;
     pool_path(path, sizeof path, state_dir, "");
     DIR *dir = opendir(path);
-    while (dir && (entry = readdir(dir))) {
-        CELLAR_AUTO_CLOSE int fd =
-            openat(dirfd(dir), entry->d_name,
-                   O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        if (fd >= 0 && lock(fd, WORKER, F_WRLCK))
-            (void)unlinkat(dirfd(dir), entry->d_name, 0);
-    }
+    while (dir && (entry = readdir(dir)))
+        (void)unlinkat(dirfd(dir), entry->d_name, 0);
     if (dir)
         closedir(dir);
 }
@@ -285,13 +322,16 @@ enum cellar_code cellar_ready_clear(struct cellar *c, size_t *removed,
 {
     struct cellar_finds finds = {0};
     *removed = 0;
+    forget_pools(cellar_supervisor_state_dir(c));
     enum cellar_code code = cellar_finds_init(&finds, c, err);
     if (code == CELLAR_OK)
         code = clear_found(&finds, removed, err);
     if (code == CELLAR_OK)
+        code = cellar_record_each(cellar_supervisor_state_dir(c), forget_record,
+                                  c, err);
+    if (code == CELLAR_OK)
         cellar_finds_reap(&finds);
     cellar_finds_done(&finds);
-    forget_pools(cellar_supervisor_state_dir(c));
     return code;
 }
 

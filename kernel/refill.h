@@ -5,6 +5,8 @@
  *                  its turn to fill the pool, byte 1 by who does. It holds the
  *                  last failure, in a line; nothing after a success
  *
+ * Who empties all pools unlinks these files, and who fills one then ends.
+ *
  * Of many that come at once one fills, one waits and then looks again, and the
  * others return: what they came for that one will see.
  */

@@ -5,7 +5,7 @@ import glob
 import json
 import os
 
-from cellar_test import STATE_DIR, containers_left, run, wait_for
+from cellar_test import CELLAR, STATE_DIR, containers_left, run, wait_for
 
 SESSIONS = os.path.join(STATE_DIR, "sessions")
 
@@ -36,16 +36,22 @@ def fill(count, *options):
 
 def settle(count):
     """Waits until what goes on in the background has come to its end."""
-    wait_for(lambda: len(ready()) == count and not filling(), 120)
+    wait_for(lambda: len(ready()) == count and not filling(), 20)
 
 
 def filling():
-    """Whether a process fills a pool: it has the lock of its file."""
-    with open("/proc/locks", encoding="ascii") as file:
-        held = {line.split()[5].rpartition(":")[2] for line in file
-                if "->" not in line}
-    return any(str(os.stat(path).st_ino) in held
-               for path in glob.glob(os.path.join(STATE_DIR, "pools", "*")))
+    """Whether a command goes on in the background."""
+    ours = b"CELLAR_STATE_DIR=" + os.fsencode(STATE_DIR)
+    exe = os.path.realpath(CELLAR)
+    for path in glob.glob("/proc/[0-9]*/environ"):
+        try:
+            with open(path, "rb") as file:
+                if (ours in file.read().split(b"\0") and
+                        os.readlink(os.path.dirname(path) + "/exe") == exe):
+                    return True
+        except OSError:
+            pass  # it has ended
+    return False
 
 
 def empty():
@@ -86,4 +92,4 @@ def check_nothing_left(test):
 
 
 def settle_all():
-    wait_for(lambda: not filling(), 120)
+    wait_for(lambda: not filling(), 20)
