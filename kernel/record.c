@@ -248,7 +248,7 @@ static const struct {
     NUMBER(files),       NUMBER(file_bytes),  NUMBER(output_bytes),
     NUMBER(timeout_ms),  NUMBER(grace_ms),    NUMBER(lease_ms),
     NUMBER(queue_cells), NUMBER(lifetime_ms), NUMBER(checkpoint),
-    NUMBER(lane),
+    NUMBER(lane),        NUMBER(forked),
 #undef NUMBER
 };
 
@@ -538,8 +538,12 @@ bool cellar_record_shares(const char *state_dir, const char *name,
                           const char *container)
 {
     struct sharing sharing = {.name = name, .container = container};
-    return container[0] &&
-           cellar_record_each(state_dir, look_whether_shares, &sharing, NULL) ==
-               CELLAR_OK &&
-           sharing.found;
+    return container[0] && (cellar_record_each(state_dir, look_whether_shares,
+                                               &sharing, NULL) != CELLAR_OK ||
+                            sharing.found);
+}
+
+bool cellar_record_may_share(const struct cellar_record *record)
+{
+    return record->name[0] && (record->lane > 0 || record->forked > 0);
 }

@@ -45,6 +45,7 @@ struct cellar_record {
     uint64_t checkpoint; /* enum cellar_checkpoint_policy */
     uint64_t lane;       /* of the agent's: 0, or a branch beside others in its
                             container */
+    uint64_t forked;     /* 1: branches were made of it */
 };
 
 /* What the journal knows a session by: its container's id, and the lane of a
@@ -54,9 +55,12 @@ void cellar_record_place(const struct cellar_record *record,
                          char place[CELLAR_PLACE_MAX]);
 
 /* Whether another session than `name` is recorded in `container`: a branch, or
- * what it was forked from. */
+ * what it was forked from. It is said to be where the records can't be read. */
 bool cellar_record_shares(const char *state_dir, const char *name,
                           const char *container);
+
+/* Whether there can be one: it costs a look at every record to know. */
+bool cellar_record_may_share(const struct cellar_record *record);
 
 /* A session's directory, open and locked. */
 struct cellar_hold {

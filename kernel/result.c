@@ -134,6 +134,17 @@ static enum cellar_code finish_error(struct cellar_result *result,
     return CELLAR_OK;
 }
 
+/* A cell that its worker answered had that worker's globals all along: what
+ * became of them came before. */
+static char *reason_of(const struct cellar_result *result)
+{
+    bool answered = result->status == CELLAR_STATUS_OK ||
+                    result->status == CELLAR_STATUS_ERROR;
+    return answered && result->state != CELLAR_STATE_KEPT
+               ? strdup("the session's Python ended before this cell")
+               : NULL;
+}
+
 enum cellar_code cellar_collect_finish(struct cellar_collect *collect,
                                        const struct cellar_msg_done *done)
 {
@@ -141,6 +152,7 @@ enum cellar_code cellar_collect_finish(struct cellar_collect *collect,
     result->status = (enum cellar_status)done->status;
     result->state = (enum cellar_state)done->state;
     result->restored_from = done->restored_from;
+    result->reason = reason_of(result);
     result->checkpoint = (enum cellar_taken)done->checkpoint;
     result->limit = (enum cellar_limit)done->limit;
     result->exit_code =

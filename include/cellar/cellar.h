@@ -383,7 +383,8 @@ struct cellar_result {
     uint64_t limit_value; /* bytes; of a time: milliseconds */
     int exit_code;        /* when status is EXITED */
     int signal;           /* when status is KILLED */
-    char *reason;         /* the engine's, when status is LOST; else NULL */
+    char *reason;         /* the engine's, when status is LOST; why the state of
+                             a cell that is OK or ERROR was not kept; else NULL */
     uint64_t wall_us;
     uint64_t cpu_us;
     uint64_t peak_memory_bytes;
