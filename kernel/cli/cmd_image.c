@@ -3,6 +3,7 @@
 #include "command.h"
 #include "kernel/fail.h"
 #include "kernel/image/build.h"
+#include "kernel/image/unpack.h"
 #include "table.h"
 
 static const struct cellar_column columns[] = {{"image", NULL},
@@ -46,6 +47,31 @@ static int build(struct cellar_front *front,
     return CELLAR_EXIT_OK;
 }
 
+static const char *named(const char *image)
+{
+    const char *own = cellar_image_name(image);
+    return own ? own : image;
+}
+
+static int unpack(struct cellar_front *front)
+{
+    const struct cellar_options *options = &front->options;
+    char path[CELLAR_UNPACK_PATH_MAX];
+    if (options->operand_count < 3)
+        return cellar_front_usage(front, "unpack which IMAGE?");
+    const char *image = named(options->operands[2]);
+    const char *dir = options->operand_count > 3 ? options->operands[3] : NULL;
+    if (cellar_front_open(front) != CELLAR_OK ||
+        cellar_image_unpack(front->c, image, dir, path, &front->err) !=
+            CELLAR_OK)
+        return cellar_front_fail(front);
+    if (!front->options.json)
+        cellar_output_printf(&front->out, "%s\n", path);
+    else if (print_object(front, image, path) != CELLAR_OK)
+        return cellar_front_fail(front);
+    return CELLAR_EXIT_OK;
+}
+
 static int run(struct cellar_front *front)
 {
     const struct cellar_options *options = &front->options;
@@ -53,10 +79,13 @@ static int run(struct cellar_front *front)
         .variant = options->variant ? options->variant : "slim",
         .base = options->base};
     const char *image = cellar_image_name(request.variant);
-    if (strcmp(options->operands[1], "build") != 0)
+    if (strcmp(options->operands[1], "unpack") == 0)
+        return unpack(front);
+    if (strcmp(options->operands[1], "build") != 0 ||
+        options->operand_count > 2)
         return cellar_front_usage(front,
                                   "'%.64s' is nothing 'cellar image' does; it "
-                                  "does 'build'",
+                                  "does 'build' and 'unpack IMAGE [DIR]'",
                                   options->operands[1]);
     if (!image)
         return cellar_front_usage(
@@ -68,13 +97,17 @@ static int run(struct cellar_front *front)
 const struct cellar_command cellar_command_image = {
     .name = "image",
     .bit = CELLAR_ON_IMAGE,
-    .operands = "build",
+    .operands = "build|unpack IMAGE [DIR]",
     .operands_min = 1,
-    .operands_max = 1,
-    .text = "Build the runtime image, and print its name",
+    .operands_max = 3,
+    .text = "Build the runtime image, or unpack one, and print its name",
     .details =
         "The image is built by the engine, on Debian 12, and called\n"
         "cellar-runtime:slim or cellar-runtime:data. Progress is shown on "
-        "stderr.\n",
+        "stderr.\n"
+        "unpack writes an image's files to a folder, for --engine oci "
+        "--rootfs DIR; without\n"
+        "DIR to one of the state directory. The engine is then needed no "
+        "more.\n",
     .run = run,
 };

@@ -476,6 +476,15 @@ static enum cellar_code both_import(struct cellar_engine *engine,
     return engine->ops->image_import(engine, image, tar_fd, done, user, err);
 }
 
+static enum cellar_code both_export(struct cellar_engine *engine,
+                                    const char *image, int tar_fd,
+                                    cellar_engine_done_fn *done, void *user,
+                                    struct cellar_error *err)
+{
+    engine = both_of(engine)->docker;
+    return engine->ops->image_export(engine, image, tar_fd, done, user, err);
+}
+
 /* ------------------------------------------------------------ lifetime -- */
 
 /* The engines first: they let go of the ops without a word. */
@@ -506,6 +515,7 @@ static const struct cellar_engine_ops both_ops = {
     .image_pull = both_pull,
     .image_build = both_build,
     .image_import = both_import,
+    .image_export = both_export,
 };
 
 enum cellar_code cellar_auto_new(struct cellar_loop *loop,

@@ -309,6 +309,7 @@ static const struct cellar_engine_ops docker_ops = {
     .image_pull = cellar_docker_image_pull,
     .image_build = cellar_docker_image_build,
     .image_import = cellar_docker_image_import,
+    .image_export = cellar_docker_image_export,
 };
 
 static const char *choose_host(const char *host)

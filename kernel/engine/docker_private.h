@@ -266,6 +266,12 @@ enum cellar_code cellar_docker_image_import(struct cellar_engine *engine,
                                             void *user,
                                             struct cellar_error *err);
 
+enum cellar_code cellar_docker_image_export(struct cellar_engine *engine,
+                                            const char *image, int tar_fd,
+                                            cellar_engine_done_fn *done,
+                                            void *user,
+                                            struct cellar_error *err);
+
 /* The error of an image that isn't there, with its cure. */
 enum cellar_code cellar_docker_fail_image(struct cellar_error *err,
                                           const char *image);

@@ -186,6 +186,11 @@ struct cellar_engine_ops {
                                      const char *image, int tar_fd,
                                      cellar_engine_done_fn *done, void *user,
                                      struct cellar_error *err);
+    /* Writes the image's files to `tar_fd`, as a tar. */
+    enum cellar_code (*image_export)(struct cellar_engine *engine,
+                                     const char *image, int tar_fd,
+                                     cellar_engine_done_fn *done, void *user,
+                                     struct cellar_error *err);
 };
 
 /* Every engine's struct begins with this. */

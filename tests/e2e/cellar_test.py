@@ -81,17 +81,18 @@ def owner():
         return file.read().strip()
 
 
-def bundle(container, name):
+def bundle(container, name, state_dir=STATE_DIR):
     """The path of a file that the oci engine keeps of a container."""
-    return os.path.join(STATE_DIR, "oci", container, name)
+    return os.path.join(state_dir, "oci", container, name)
 
 
-def labels(container):
+def labels(container, state_dir=STATE_DIR):
     """What a container is known by, without the prefix of Docker's labels."""
     if not OCI:
         found = json.loads(docker("inspect", container))[0]["Config"]["Labels"]
         return {key.rpartition(".")[2]: found[key] for key in found}
-    with open(bundle(container, "labels.json"), encoding="ascii") as file:
+    with open(bundle(container, "labels.json", state_dir),
+              encoding="ascii") as file:
         return json.load(file)
 
 
@@ -111,7 +112,7 @@ def is_running(container):
         return False
 
 
-def from_outside(word, container):
+def from_outside(word, container, state_dir=STATE_DIR):
     """What an administrator may do to a container: `kill`, `rm`, `pause`,
     `unpause`."""
     if not OCI:
@@ -120,18 +121,20 @@ def from_outside(word, container):
     words = {"kill": ["kill", container, "KILL"],
              "rm": ["delete", "--force", container],
              "pause": ["pause", container], "unpause": ["resume", container]}
-    subprocess.run([labels(container)["runtime"], "--root",
-                    os.path.join(STATE_DIR, "oci", ".run"), *words[word]],
+    subprocess.run([labels(container, state_dir)["runtime"], "--root",
+                    os.path.join(state_dir, "oci", ".run"), *words[word]],
                    check=True, timeout=60, stdout=subprocess.PIPE)
     if word == "rm":
-        shutil.rmtree(os.path.join(STATE_DIR, "oci", container))
+        shutil.rmtree(bundle(container, "", state_dir))
 
 
 def has_file(container, path):
     """Whether a file is there inside."""
     if OCI:
-        return os.path.lexists("/proc/%d/root%s" % (
-            first_process(container), path))
+        with contextlib.suppress(FileNotFoundError):  # it is being started
+            return os.path.lexists("/proc/%d/root%s" % (
+                first_process(container), path))
+        return False
     return subprocess.run(["docker", "exec", container, "ls", path],
                           capture_output=True, timeout=60).returncode == 0
 

@@ -129,7 +129,7 @@ class StopAll(OwnState):
             self.assertEqual(0, run("start", name, env=self.env).status)
         ids = {s["name"]: s["container"]
                for s in json.loads(run("ps", "--json", env=self.env).out)}
-        cellar_test.from_outside("rm", ids[names[1]])
+        cellar_test.from_outside("rm", ids[names[1]], self.path)
         done = run("stop", "--all", "--json", env=self.env)
         self.assertEqual(0, done.status, done.err)
         self.assertEqual(names, sorted(s["name"]

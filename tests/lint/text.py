@@ -22,7 +22,7 @@ BANNED = {
 KNOWN_BY = {
     "curl/": r"kernel/engine/http\w*\.[ch]",
     "uv.h": r"kernel/loop\.c",
-    "archive": r"kernel/image/context\.c",
+    "archive": r"kernel/image/(context|unpack)\.c",
     "editline/|histedit": r"kernel/cli/\w+\.c",
     "seccomp.h": r"runtime-image/launcher/\w+\.c",
     "linux/landlock": r"runtime-image/launcher/\w+\.c",

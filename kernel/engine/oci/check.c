@@ -83,13 +83,17 @@ static void tell_groups(const struct check *check)
 
 static void tell_users(const struct check *check)
 {
+    struct cellar_error err;
     if (geteuid() == 0)
         tell(check, "userns", CELLAR_CHECK_OK, NULL,
              "containers share the host's user namespace; no session is root "
              "in it");
+    else if (cellar_oci_subuid_find(&err))
+        tell_error(check, "userns", &err);
     else
         tell(check, "userns", CELLAR_CHECK_OK, NULL,
-             "containers are in a user namespace of this user's");
+             "containers are in a user namespace of this user's, with uids of "
+             "their own");
 }
 
 static void tell_python(const struct check *check)
@@ -207,7 +211,8 @@ static void on_probe_started(void *user, const char *id,
  * one, so it is all allowed. */
 static void start_probe(struct check *check)
 {
-    static const char *const limits[] = {"memory", "swap", "pids", "cpu"};
+    static const char *const limits[] = {"memory", "swap", "pids", "cpu",
+                                         "user"};
     struct cellar_spec spec;
     struct cellar_error err;
     cellar_spec_init(&spec);

@@ -12,10 +12,10 @@ struct diagnosis {
     void *user;
 };
 
-static void tell_gone(const char *id, const struct oci_labels *labels,
-                      char *text, size_t size)
+static void tell_gone(int bundle_fd, const char *id,
+                      const struct oci_labels *labels, char *text, size_t size)
 {
-    if (cellar_oci_group_kills(id) && labels->memory_bytes)
+    if (cellar_oci_group_kills(bundle_fd, id) && labels->memory_bytes)
         (void)snprintf(text, size,
                        "the kernel's OOM killer ended the container: its "
                        "memory is limited to %" PRIu64 " MiB",
@@ -36,7 +36,7 @@ static enum cellar_vital look(const struct oci *oci, const char *id, char *text,
         return CELLAR_VITAL_GONE;
     }
     (void)cellar_oci_labels_read(fd, &labels);
-    const char *state = cellar_oci_state(id, fd);
+    const char *state = cellar_oci_state(fd, id);
     if (strcmp(state, "running") == 0) {
         (void)snprintf(text, size,
                        "the container runs, but its agent does not answer");
@@ -53,7 +53,7 @@ static enum cellar_vital look(const struct oci *oci, const char *id, char *text,
     if (strcmp(state, "created") == 0)
         (void)snprintf(text, size, "the container was never started");
     else
-        tell_gone(id, &labels, text, size);
+        tell_gone(fd, id, &labels, text, size);
     return CELLAR_VITAL_GONE;
 }
 

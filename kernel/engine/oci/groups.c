@@ -16,14 +16,37 @@
 /* What a group that was cut off amid its start can hold. */
 #define PROCESSES_MAX 4096
 
-/* Calls `each` with the group of `id` in every hierarchy that has one; true:
- * there is none (any more). */
-static bool each_group(const char *id, bool (*each)(const char *path))
+/* Where the group of one line of /proc/PID/cgroup is: "4:memory:/cellar/ID",
+ * "0::/cellar/ID" in v2. False: it is none of the container's. */
+static bool group_path(char *line, const char *id, char *controllers,
+                       char path[512])
+{
+    char *rest = line;
+    (void)strsep(&rest, ":");
+    char *names = strsep(&rest, ":");
+    if (!names || !rest)
+        return false;
+    rest[strcspn(rest, "\n")] = '\0';
+    if (!strstr(rest, id) || strstr(rest, "..") || strchr(names, '/'))
+        return false;
+    const char *folder = names;
+    if (strncmp(names, "name=", 5) == 0)
+        folder = names + 5;
+    else if (!*names && access(ROOT "/unified", F_OK) == 0)
+        folder = "unified";
+    (void)snprintf(controllers, 64, "%s", names);
+    int n =
+        snprintf(path, 512, ROOT "%s%s%s", *folder ? "/" : "", folder, rest);
+    return n > 0 && n < 512;
+}
+
+/* Where a runtime makes them for root; all there is to go by when a start was
+ * cut off. */
+static bool each_usual(const char *id, bool (*each)(const char *path))
 {
     char path[512];
-    bool none = true;
     (void)snprintf(path, sizeof(path), ROOT "/cellar/%s", id);
-    none &= access(path, F_OK) != 0 || each(path);
+    bool none = access(path, F_OK) != 0 || each(path);
     DIR *dir = opendir(ROOT);
     const struct dirent *entry = NULL;
     while (dir && (entry = readdir(dir))) {
@@ -37,6 +60,40 @@ static bool each_group(const char *id, bool (*each)(const char *path))
     if (dir)
         (void)closedir(dir);
     return none;
+}
+
+static bool each_noted(char *text, const char *id,
+                       bool (*each)(const char *path))
+{
+    char controllers[64];
+    char path[512];
+    bool none = true;
+    while (text && *text) {
+        char *line = strsep(&text, "\n");
+        if (group_path(line, id, controllers, path) && access(path, F_OK) == 0)
+            none &= each(path);
+    }
+    return none;
+}
+
+void cellar_oci_groups_note(int bundle_fd, const char *id, pid_t pid)
+{
+    char path[64];
+    char line[512];
+    char text[4096] = "";
+    size_t len = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%ld/cgroup", (long)pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof(line), file)) {
+        size_t more = strlen(line);
+        if (!strstr(line, id) || len + more >= sizeof(text))
+            continue;
+        memcpy(text + len, line, more + 1);
+        len += more;
+    }
+    if (file)
+        (void)fclose(file);
+    (void)cellar_oci_file_write(bundle_fd, "groups", text, NULL);
 }
 
 /* What was started in it and never became the container's. */
@@ -65,59 +122,61 @@ static bool remove_group(const char *path)
     return rmdir(path) == 0 || errno == ENOENT;
 }
 
-bool cellar_oci_groups_remove(const char *id)
+bool cellar_oci_groups_remove(int bundle_fd, const char *id)
 {
-    return cellar_oci_check_id(id, NULL) == CELLAR_OK &&
-           each_group(id, remove_group);
+    CELLAR_AUTO_FREE char *text =
+        bundle_fd < 0 ? NULL : cellar_oci_file_read(bundle_fd, "groups");
+    bool none = cellar_oci_check_id(id, NULL) == CELLAR_OK &&
+                each_usual(id, remove_group);
+    return (!text || each_noted(text, id, remove_group)) && none;
 }
 
 /* -------------------------------------------------------------- reading -- */
 
-static bool read_word(const char *id, const char *controller, const char *file,
-                      char *word, size_t size)
+/* A file of the group of `controller`, by its name in v1 and in v2. */
+static FILE *open_file(int bundle_fd, const char *id, const char *controller,
+                       const char *v1, const char *v2)
 {
+    char names[64];
     char path[512];
-    (void)snprintf(path, sizeof(path), ROOT "/%s%scellar/%s/%s", controller,
-                   *controller ? "/" : "", id, file);
-    FILE *text = fopen(path, "re");
-    bool found = text && fgets(word, (int)size, text);
-    if (text)
-        (void)fclose(text);
+    char file[600];
+    FILE *found = NULL;
+    CELLAR_AUTO_FREE char *text = cellar_oci_file_read(bundle_fd, "groups");
+    for (char *at = text; at && *at && !found;) {
+        char *line = strsep(&at, "\n");
+        if (!group_path(line, id, names, path) ||
+            (*names && !strstr(names, controller)))
+            continue;
+        (void)snprintf(file, sizeof(file), "%s/%s", path, *names ? v1 : v2);
+        found = fopen(file, "re");
+    }
     return found;
 }
 
-bool cellar_oci_group_is_frozen(const char *id, pid_t pid)
+bool cellar_oci_group_is_frozen(int bundle_fd, const char *id)
 {
-    char word[64];
-    (void)pid;
-    if (read_word(id, "freezer", "freezer.state", word, sizeof(word)))
-        return strncmp(word, "FROZEN", 6) == 0;
-    return read_word(id, "", "cgroup.freeze", word, sizeof(word)) &&
-           word[0] == '1';
+    char word[64] = "";
+    FILE *file =
+        open_file(bundle_fd, id, "freezer", "freezer.state", "cgroup.freeze");
+    bool read = file && fgets(word, sizeof(word), file);
+    if (file)
+        (void)fclose(file);
+    return read && (strncmp(word, "FROZEN", 6) == 0 || word[0] == '1');
 }
 
 /* "oom_kill 3" in a line of its own. */
-static uint64_t kills_in(const char *path)
+uint64_t cellar_oci_group_kills(int bundle_fd, const char *id)
 {
     char line[128];
     uint64_t kills = 0;
-    FILE *file = fopen(path, "re");
+    FILE *file = open_file(bundle_fd, id, "memory", "memory.oom_control",
+                           "memory.events");
     while (file && fgets(line, sizeof(line), file))
         if (strncmp(line, "oom_kill ", 9) == 0)
             kills = strtoull(line + 9, NULL, 10);
     if (file)
         (void)fclose(file);
     return kills;
-}
-
-uint64_t cellar_oci_group_kills(const char *id)
-{
-    char path[512];
-    (void)snprintf(path, sizeof(path),
-                   ROOT "/memory/cellar/%s/memory.oom_control", id);
-    uint64_t kills = kills_in(path);
-    (void)snprintf(path, sizeof(path), ROOT "/cellar/%s/memory.events", id);
-    return kills ? kills : kills_in(path);
 }
 
 /* A runtime that was cut off has written the number alone: whose it is now, its

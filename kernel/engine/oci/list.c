@@ -29,14 +29,14 @@ static void read_owner(const struct oci *oci, char owner[64])
     (void)snprintf(owner, 64, "%s", text);
 }
 
-const char *cellar_oci_state(const char *id, int bundle_fd)
+const char *cellar_oci_state(int bundle_fd, const char *id)
 {
     struct oci_born born;
     if (!cellar_oci_born_read(bundle_fd, &born))
         return "created";
     if (!cellar_oci_lives(&born))
         return "exited";
-    return cellar_oci_group_is_frozen(id, born.pid) ? "paused" : "running";
+    return cellar_oci_group_is_frozen(bundle_fd, id) ? "paused" : "running";
 }
 
 static void give(const struct listing *listing, const char *id)
@@ -56,7 +56,7 @@ static void give(const struct listing *listing, const char *id)
                                          .supervisor = labels.supervisor,
                                          .uid = labels.uid,
                                          .image = labels.image,
-                                         .state = cellar_oci_state(id, fd),
+                                         .state = cellar_oci_state(fd, id),
                                          .created = labels.created};
     listing->each(listing->user, &container);
 }

@@ -219,6 +219,7 @@ static const struct cellar_engine_ops oci_ops = {
     .image_pull = pull_image,
     .image_build = build_image,
     .image_import = import_image,
+    .image_export = import_image,
 };
 
 enum cellar_code cellar_oci_new(struct cellar_loop *loop,

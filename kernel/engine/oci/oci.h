@@ -217,7 +217,8 @@ enum cellar_code cellar_oci_labels_write(int bundle_fd,
 bool cellar_oci_labels_read(int bundle_fd, struct oci_labels *labels);
 
 /* Takes down the process that the runtime wrote into `pid`. */
-enum cellar_code cellar_oci_born_write(int bundle_fd, struct oci_born *born,
+enum cellar_code cellar_oci_born_write(int bundle_fd, const char *id,
+                                       struct oci_born *born,
                                        struct cellar_error *err);
 bool cellar_oci_born_read(int bundle_fd, struct oci_born *born);
 /* When process `pid` began; 0: it is gone, or going. */
@@ -230,15 +231,33 @@ void cellar_oci_kill(const struct oci_born *born);
 /* As _read, of a bundle whose start was cut off; none: all 0. */
 void cellar_oci_born_find(int bundle_fd, const char *id, struct oci_born *born);
 /* "running", "paused", "exited", "created". */
-const char *cellar_oci_state(const char *id, int bundle_fd);
+const char *cellar_oci_state(int bundle_fd, const char *id);
 
 /* ------------------------------------------------------ control groups -- */
 
+/* Writes down which they are: they outlast the process. */
+void cellar_oci_groups_note(int bundle_fd, const char *id, pid_t pid);
 /* Whether they are gone; kills what is still in them. */
-bool cellar_oci_groups_remove(const char *id);
-bool cellar_oci_group_is_frozen(const char *id, pid_t pid);
+bool cellar_oci_groups_remove(int bundle_fd, const char *id);
+bool cellar_oci_group_is_frozen(int bundle_fd, const char *id);
 /* Processes that the kernel killed for want of memory. */
-uint64_t cellar_oci_group_kills(const char *id);
+uint64_t cellar_oci_group_kills(int bundle_fd, const char *id);
+
+/* --------------------------------------------------------------- users -- */
+
+/* What a plain user's containers have in the place of root's: a user namespace,
+ * in which the session's uid is one that the user was given in /etc/subuid and
+ * /etc/subgid. Nothing to do for root. E_ENGINE: the user has none, or no
+ * control groups, and `spec` does not allow to do without. */
+enum cellar_code cellar_oci_users(const struct cellar_spec *spec,
+                                  json_t *config, const char *id,
+                                  struct cellar_error *err);
+/* Which of the user's own it would be, for doctor. */
+enum cellar_code cellar_oci_subuid_find(struct cellar_error *err);
+bool cellar_oci_groups_are_ours(void);
+/* The host's number of an id inside; itself where nothing is mapped. */
+uint64_t cellar_oci_host_id(const json_t *config, const char *mappings,
+                            uint64_t id);
 
 /* -------------------------------------------------------------- a plan -- */
 
@@ -256,8 +275,8 @@ enum cellar_code cellar_oci_seccomp(const struct cellar_docker_spec *spec,
  */
 enum cellar_code cellar_oci_rootfs(struct oci *oci,
                                    const struct cellar_spec *spec,
-                                   int bundle_fd, json_t *config,
-                                   struct cellar_error *err);
+                                   int bundle_fd, const char *id,
+                                   json_t *config, struct cellar_error *err);
 
 /* ------------------------------------------------------- verification -- */
 

@@ -57,24 +57,57 @@ void cellar_oci_kill(const struct oci_born *born)
         (void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
 }
 
-enum cellar_code cellar_oci_born_write(int bundle_fd, struct oci_born *born,
-                                       struct cellar_error *err)
+/* A number of its own inside and another one here: "NSpid:  4711  1". What a
+ * runtime names is not killed before that is so. */
+static bool is_containers(pid_t pid)
 {
-    char text[96];
-    CELLAR_AUTO_FREE char *pid = cellar_oci_file_read(bundle_fd, "pid");
-    long number = pid ? strtol(pid, NULL, 10) : 0;
+    char path[64];
+    char line[256];
+    bool nested = false;
+    (void)snprintf(path, sizeof(path), "/proc/%ld/status", (long)pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof(line), file))
+        if (strncmp(line, "NSpid:\t", 7) == 0)
+            nested = strchr(line + 7, '\t') != NULL;
+    if (file)
+        (void)fclose(file);
+    return nested;
+}
+
+static enum cellar_code find_born(int bundle_fd, struct oci_born *born,
+                                  struct cellar_error *err)
+{
+    CELLAR_AUTO_FREE char *text = cellar_oci_file_read(bundle_fd, "pid");
+    long number = text ? strtol(text, NULL, 10) : 0;
     if (number <= 1 || number > INT32_MAX)
         return cellar_fail(err, CELLAR_E_ENGINE,
                            "the OCI runtime does not tell the container's "
                            "first process");
-    struct oci_born is = {(pid_t)number, cellar_oci_began((pid_t)number)};
-    if (!is.began)
+    *born = (struct oci_born){(pid_t)number, cellar_oci_began((pid_t)number)};
+    if (!born->began)
         return cellar_fail(err, CELLAR_E_LOST,
                            "the container ended as soon as it was started");
+    return is_containers(born->pid)
+               ? CELLAR_OK
+               : cellar_fail(err, CELLAR_E_ENGINE,
+                             "the OCI runtime names process %ld, which is in "
+                             "no container",
+                             number);
+}
+
+enum cellar_code cellar_oci_born_write(int bundle_fd, const char *id,
+                                       struct oci_born *born,
+                                       struct cellar_error *err)
+{
+    char text[96];
+    struct oci_born is;
+    enum cellar_code code = find_born(bundle_fd, &is, err);
+    if (code)
+        return code;
+    cellar_oci_groups_note(bundle_fd, id, is.pid);
     (void)snprintf(text, sizeof(text), "{\"pid\": %ld, \"began\": %" PRIu64 "}",
-                   number, is.began);
-    enum cellar_code code =
-        cellar_oci_file_write(bundle_fd, "born.json", text, err);
+                   (long)is.pid, is.began);
+    code = cellar_oci_file_write(bundle_fd, "born.json", text, err);
     if (!code)
         *born = is;
     return code;

@@ -38,8 +38,9 @@ static void finish(struct oci_op *op)
     struct removal *removal = removal_of(op);
     struct cellar_error err;
     bool late = cellar_loop_now_us() > removal->end_us;
+    CELLAR_AUTO_CLOSE int fd = cellar_oci_bundle_open(op->oci, removal->id);
     bool gone = !cellar_oci_lives(&removal->born) &&
-                cellar_oci_groups_remove(removal->id);
+                cellar_oci_groups_remove(fd, removal->id);
     if (!gone && !late) {
         cellar_oci_kill(&removal->born);
         if (cellar_oci_op_later(op, GONE_STEP_MS, finish, &err))

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 
 #include "../../spec.h"
@@ -14,6 +15,16 @@
 /* "rbind" would bring along what is mounted below; where that can't be left
  * out it must be read-only, too. */
 #define READS "bind,ro,rprivate,nosuid,nodev"
+
+/* Of one call of sendfile(). */
+#define COPY_BYTES (1u << 24)
+
+/* Where it is made, and what is mounted. */
+struct place {
+    int bundle_fd;
+    const char *id;
+    json_t *mounts;
+};
 
 /* ------------------------------------------------------- what is inside -- */
 
@@ -148,7 +159,49 @@ static bool bind_host(json_t *mounts)
     return made && add_bind(mounts, "/usr", "/usr");
 }
 
-static enum cellar_code bind_cellar(const struct oci *oci, json_t *mounts,
+/* What a session's user must not be able to read: the kernel closes a process
+ * of such a file to it from its first moment on. */
+static const char *const closed[] = {"agent", "relay"};
+
+static bool copy_file(int from, int to)
+{
+    ssize_t n = 0;
+    do
+        n = sendfile(to, from, NULL, COPY_BYTES);
+    while (n > 0);
+    return n == 0;
+}
+
+/* Installed, these files are readable. And somebody else's that can't be read
+ * is closed to a plain user for good, and its namespaces with it, which a relay
+ * must enter: that needs one of the user's own. */
+static bool needs_copy(int fd)
+{
+    struct stat st;
+    return geteuid() != 0 || fstat(fd, &st) != 0 || st.st_uid != 0 ||
+           (st.st_mode & (S_IRGRP | S_IROTH));
+}
+
+static bool close_program(const struct oci *oci, const char *folder,
+                          const char *name, const struct place *place)
+{
+    char path[4200];
+    char target[64];
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    CELLAR_AUTO_CLOSE int from = open(path, O_RDONLY | O_CLOEXEC);
+    if (from < 0 || !needs_copy(from))
+        return true; /* it is closed, or can't be made better */
+    CELLAR_AUTO_CLOSE int to =
+        openat(place->bundle_fd, name,
+               O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0700);
+    (void)snprintf(target, sizeof(target), "/cellar/%s", name);
+    return to >= 0 && copy_file(from, to) && fchmod(to, 0711) == 0 &&
+           !cellar_oci_path(oci, place->id, name, path, NULL) &&
+           add_bind(place->mounts, path, target);
+}
+
+static enum cellar_code bind_cellar(const struct oci *oci,
+                                    const struct place *place,
                                     struct cellar_error *err)
 {
     char path[4096];
@@ -158,7 +211,11 @@ static enum cellar_code bind_cellar(const struct oci *oci, json_t *mounts,
                            "%.200s has no folder cellar with the agent: set "
                            "CELLAR_DATA_DIR to where Cellar's share folder is",
                            oci->data_dir);
-    return add_bind(mounts, path, "/cellar")
+    for (size_t i = 0; i < sizeof(closed) / sizeof(*closed); i++)
+        if (!close_program(oci, path, closed[i], place))
+            return cellar_fail_errno(err, errno, "copying %.200s/%s", path,
+                                     closed[i]);
+    return add_bind(place->mounts, path, "/cellar")
                ? CELLAR_OK
                : cellar_fail(err, CELLAR_E_NOMEM, "mounts: out of memory");
 }
@@ -174,18 +231,17 @@ static enum cellar_code put_root(json_t *config, const char *path,
                : cellar_fail(err, CELLAR_E_NOMEM, "root: out of memory");
 }
 
-static enum cellar_code use_host(struct oci *oci, int bundle_fd, json_t *config,
-                                 struct cellar_error *err)
+static enum cellar_code use_host(struct oci *oci, const struct place *place,
+                                 json_t *config, struct cellar_error *err)
 {
     json_int_t uid =
         json_integer_value(cellar_json_at(config, "process.user.uid"));
-    if (!make_tree(bundle_fd, (uint32_t)uid))
+    if (!make_tree(place->bundle_fd, (uint32_t)uid))
         return cellar_fail_errno(err, errno,
                                  "making the container's root folder");
-    json_t *mounts = json_object_get(config, "mounts");
-    if (!bind_host(mounts))
+    if (!bind_host(place->mounts))
         return cellar_fail(err, CELLAR_E_NOMEM, "mounts: out of memory");
-    enum cellar_code code = bind_cellar(oci, mounts, err);
+    enum cellar_code code = bind_cellar(oci, place, err);
     return code ? code : put_root(config, "root", err);
 }
 
@@ -204,8 +260,9 @@ static bool has_python(const char *root)
 }
 
 /* Our agent, not one that may be in there: host and agent are of one make. */
-static enum cellar_code use_folder(struct oci *oci, const char *given,
-                                   json_t *config, struct cellar_error *err)
+static enum cellar_code use_folder(struct oci *oci, const struct place *place,
+                                   const char *given, json_t *config,
+                                   struct cellar_error *err)
 {
     CELLAR_AUTO_FREE char *path = realpath(given, NULL);
     if (!path || !is_folder(path))
@@ -221,8 +278,7 @@ static enum cellar_code use_folder(struct oci *oci, const char *given,
                            "or /bin: unpack an image that has one with "
                            "`cellar image unpack`",
                            path);
-    enum cellar_code code =
-        bind_cellar(oci, json_object_get(config, "mounts"), err);
+    enum cellar_code code = bind_cellar(oci, place, err);
     return code ? code : put_root(config, path, err);
 }
 
@@ -233,8 +289,8 @@ static bool is_preset(const char *image)
 
 enum cellar_code cellar_oci_rootfs(struct oci *oci,
                                    const struct cellar_spec *spec,
-                                   int bundle_fd, json_t *config,
-                                   struct cellar_error *err)
+                                   int bundle_fd, const char *id,
+                                   json_t *config, struct cellar_error *err)
 {
     if (!is_preset(spec->image))
         return cellar_fail(
@@ -243,6 +299,7 @@ enum cellar_code cellar_oci_rootfs(struct oci *oci,
             "it with `cellar image unpack %.100s` and give the "
             "folder with --rootfs, or use --engine docker",
             spec->image, spec->image);
-    return spec->rootfs ? use_folder(oci, spec->rootfs, config, err)
-                        : use_host(oci, bundle_fd, config, err);
+    struct place place = {bundle_fd, id, json_object_get(config, "mounts")};
+    return spec->rootfs ? use_folder(oci, &place, spec->rootfs, config, err)
+                        : use_host(oci, &place, config, err);
 }

@@ -203,7 +203,8 @@ static void on_ran(void *user, const struct oci_end *end)
         fail_run(start, end);
         return;
     }
-    if (cellar_oci_born_write(start->bundle_fd, &start->born, &err)) {
+    if (cellar_oci_born_write(start->bundle_fd, start->id, &start->born,
+                              &err)) {
         if (err.code == CELLAR_E_LOST)
             fail_ended(start);
         else
@@ -332,7 +333,9 @@ static enum cellar_code fill_bundle(struct start *start,
     enum cellar_code code =
         cellar_oci_config(oci, launch, start->id, &start->config, err);
     if (!code)
-        code = cellar_oci_rootfs(oci, launch->spec, start->bundle_fd,
+        code = cellar_oci_users(launch->spec, start->config, start->id, err);
+    if (!code)
+        code = cellar_oci_rootfs(oci, launch->spec, start->bundle_fd, start->id,
                                  start->config, err);
     if (code)
         return code;

@@ -80,11 +80,20 @@ static const char *check_ids(struct look *l, const char *key,
 static const char *check_user(struct look *l)
 {
     char text[128];
-    const char *fault = check_ids(l, "Uid", wanted(l, "process.user.uid"));
+    uint64_t uid = cellar_oci_host_id(l->config, "uidMappings",
+                                      (uint64_t)wanted(l, "process.user.uid"));
+    uint64_t gid = cellar_oci_host_id(l->config, "gidMappings",
+                                      (uint64_t)wanted(l, "process.user.gid"));
+    const char *fault = check_ids(l, "Uid", (json_int_t)uid);
     if (!fault)
-        fault = check_ids(l, "Gid", wanted(l, "process.user.gid"));
+        fault = check_ids(l, "Gid", (json_int_t)gid);
     if (fault)
         return fault;
+    if (uid == geteuid())
+        return wrong(l, "it runs under this user's own uid");
+    /* A plain user can't give up groups; inside they are of nothing. */
+    if (geteuid() != 0)
+        return NULL;
     if (!status_of(l, "Groups", text, sizeof(text)) || *text)
         return wrong(l, "it is in the groups %.60s", text);
     return NULL;
@@ -179,11 +188,19 @@ static const char *check_network(struct look *l)
 
 /* -------------------------------------------------------------- limits -- */
 
+/* Of a user who has no groups there was nothing to ask for. */
+static bool is_limited(const struct look *l)
+{
+    return cellar_json_at(l->config, "linux.resources") != NULL;
+}
+
 static const char *check_group(struct look *l, const char *controller,
                                const char *v1, const char *v2,
                                uint64_t expected)
 {
     uint64_t is = 0;
+    if (!is_limited(l))
+        return wrong(l, "this user has no control groups of its own");
     if (!cellar_cgroup_number(l->pid, controller, l->id, v1, v2, &is))
         return wrong(l, "it is in no control group of its own for %s",
                      controller);
