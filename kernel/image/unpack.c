@@ -132,12 +132,11 @@ static enum cellar_code extract_here(int tar_fd, struct cellar_error *err)
 static enum cellar_code make_folders(int dir_fd, struct cellar_error *err)
 {
     for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
-        if (mkdirat(dir_fd, folders[i].name, 0755) != 0) {
-            if (errno == EEXIST)
-                continue;
+        bool made = mkdirat(dir_fd, folders[i].name, 0755) == 0;
+        if (!made && errno == EEXIST)
+            continue;
+        if (!made || fchmodat(dir_fd, folders[i].name, folders[i].mode, 0) != 0)
             return cellar_fail_errno(err, errno, "making %s", folders[i].name);
-        }
-        (void)fchmodat(dir_fd, folders[i].name, folders[i].mode, 0);
     }
     return CELLAR_OK;
 }
