@@ -435,13 +435,13 @@ const struct cellar_command cellar_command_bench = {
         "[cell|start|pool|output|memory|codec|checkpoint|hostile|scale|all]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Measure Cellar beside the bare thing, and beside ipykernel",
+    .text = "Measure Cellar beside the bare thing and ipykernel",
     .details =
         "Each bench has Cellar and what it is compared with take turns in one "
         "run.\n"
         "cell: the round trip of `x+=1`, beside a bare echo process in a "
-        "container of the\n"
-        "same spec over the same kind of stream: unnamed, named, with "
+        "container of\n"
+        "the same spec over the same kind of stream: unnamed, named, with "
         "checkpoints.\n"
         "start: a new session to its first result, beside a bare container to "
         "its echo.\n"
@@ -466,8 +466,8 @@ const struct cellar_command cellar_command_bench = {
         "scale: many named sessions of one supervisor at once: starts, cells, "
         "output,\n"
         "interrupts, stops, and what a session takes.\n"
-        "ipykernel is measured through jupyter_client where --python, "
-        "CELLAR_BENCH_PYTHON\n"
-        "or python3 has both. Times drift; compare ratios.\n",
+        "ipykernel is measured through jupyter_client where --python,\n"
+        "CELLAR_BENCH_PYTHON or python3 has both. Times drift; compare "
+        "ratios.\n",
     .run = run,
 };

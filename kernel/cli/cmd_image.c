@@ -105,9 +105,10 @@ const struct cellar_command cellar_command_image = {
         "The image is built by the engine, on Debian 12, and called\n"
         "cellar-runtime:slim or cellar-runtime:data. Progress is shown on "
         "stderr.\n"
-        "unpack writes an image's files to a folder, for --engine oci "
-        "--rootfs DIR; without\n"
-        "DIR to one of the state directory. The engine is then needed no "
+        "unpack writes an image's files to a folder that is a root file system "
+        "for the oci\n"
+        "engine; without DIR to one of the state directory. The engine is then "
+        "needed no\n"
         "more.\n",
     .run = run,
 };
