@@ -64,6 +64,21 @@ def docker(*arguments):
                           stdout=subprocess.PIPE, text=True).stdout
 
 
+def of_image(image):
+    """The options of a session made of one of Cellar's images; on oci, of what
+    `cellar image unpack` made of it, once for all tests."""
+    if not OCI:
+        return "--image", image
+    folder = os.path.join(os.environ["CELLAR_BINARY_DIR"], "rootfs",
+                          image.replace(":", "-"))
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    if not os.path.isdir(folder):
+        done = run("--engine", "docker", "image", "unpack", image, folder)
+        if done.status and not os.path.isdir(folder):
+            raise AssertionError(done.err)
+    return "--rootfs", folder
+
+
 counter = iter(range(1, 1 << 30))
 
 
@@ -110,6 +125,13 @@ def is_running(container):
             return file.read().rpartition(b")")[2].split()[0] != b"Z"
     except OSError:
         return False
+
+
+def is_there(container, state_dir=STATE_DIR):
+    """Whether it has not been removed."""
+    if OCI:
+        return os.path.exists(bundle(container, "", state_dir))
+    return docker("ps", "-aq", "--no-trunc", "--filter", "id=" + container)
 
 
 def from_outside(word, container, state_dir=STATE_DIR):
@@ -176,6 +198,16 @@ def containers_left():
                   "label=io.cellar.owner=" + owner()).split()
 
 
+def containers_of(session_name):
+    """The ids of those of a session."""
+    if OCI:
+        return [one for one in containers_left()
+                if labels(one)["session"] == session_name]
+    return docker("ps", "-aq", "--no-trunc", "--filter",
+                  "label=io.cellar.session=" + session_name, "--filter",
+                  "label=io.cellar.owner=" + owner()).split()
+
+
 def containers_running():
     """The ids of those that have not ended."""
     if OCI:
@@ -203,13 +235,7 @@ class Session:
             raise AssertionError("cellar start: %s%s" % (done.out, done.err))
 
     def container(self):
-        if OCI:
-            ids = [one for one in containers_left()
-                   if labels(one)["session"] == self.name]
-        else:
-            ids = docker("ps", "-aq", "--no-trunc", "--filter",
-                         "label=io.cellar.session=" + self.name, "--filter",
-                         "label=io.cellar.owner=" + owner()).split()
+        ids = containers_of(self.name)
         if len(ids) != 1:
             raise AssertionError("containers of %s: %s" % (self.name, ids))
         return ids[0]

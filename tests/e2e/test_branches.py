@@ -202,7 +202,7 @@ class Random(BranchTest):
         self.assertDiffer(self.session, self.DRAWS)
 
     def test_of_numpy(self):
-        with session("--image", "cellar-runtime:data") as live:
+        with session(*cellar_test.of_image("cellar-runtime:data")) as live:
             live.exec("import numpy, random\nnumpy.random.seed(1)")
             self.assertDiffer(live, ("numpy.random.random()",
                                      "random.random()"))
@@ -406,13 +406,13 @@ class Ends(BranchTest):
         done = run("stop", "--all", env=env)
         self.assertEqual((0, ""), (done.status, done.err))
         self.assertEqual("[]\n", run("ps", "--json", env=env).out)
-        self.assertEqual("", cellar_test.docker(
-            "ps", "-aq", "--no-trunc", "--filter", "id=" + container))
+        self.assertFalse(cellar_test.is_there(container,
+                                              env["CELLAR_STATE_DIR"]))
 
     def test_a_container_that_is_killed_loses_all(self):
         live = Session()
         lives = [live] + self.fork(2, of=live)
-        cellar_test.docker("kill", live.container())
+        cellar_test.from_outside("kill", live.container())
         for one in lives:
             self.assertRefused(run("exec", one.name, "1"), one.name, "is lost")
         for one in lives:

@@ -303,7 +303,7 @@ class Export(unittest.TestCase):
                          [c["source"] for c in notebook["cells"]])
 
     def test_pictures_and_tables(self):
-        options = ("--image", "cellar-runtime:data")
+        options = cellar_test.of_image("cellar-runtime:data")
         cells = ["import os\nos.environ['MPLCONFIGDIR'] = '/tmp/mpl'\n"
                  "import matplotlib\nmatplotlib.use('Agg')\n"
                  "matplotlib.set_loglevel('error')\n"

@@ -144,7 +144,7 @@ class Tour(NotebookTest, unittest.TestCase):
 
 class Data(NotebookTest, unittest.TestCase):
     NAME = "data"
-    OPTIONS = ("--image", "cellar-runtime:data")
+    OPTIONS = cellar_test.of_image("cellar-runtime:data")
 
     def test_it_is_long(self):
         self.assertGreaterEqual(len(code_cells(example("data"))), 30)

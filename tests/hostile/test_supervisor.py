@@ -67,9 +67,7 @@ class Together(unittest.TestCase):
         self.assertEqual([0, 3, 3, 3, 3, 3], sorted(c for _, c in ends))
         for err, code in ends:
             self.assertEqual(code == 3, name.encode() in err, err)
-        containers = docker("ps", "-aq", "--filter",
-                            "label=io.cellar.session=" + name).split()
-        self.assertEqual(1, len(containers))
+        self.assertEqual(1, len(cellar_test.containers_of(name)))
         self.assertEqual(0, run("stop", name).status)
 
     def test_many_stop_it(self):
@@ -79,8 +77,7 @@ class Together(unittest.TestCase):
                  for p in commands]
         self.assertIn(0, codes)
         self.assertLessEqual(set(codes), {0, 3})
-        self.assertEqual("", docker("ps", "-aq", "--filter",
-                                    "label=io.cellar.session=" + live.name))
+        self.assertEqual([], cellar_test.containers_of(live.name))
 
     def test_stop_beside_start(self):
         """Whoever is first: no container is left that nobody knows."""
@@ -91,21 +88,20 @@ class Together(unittest.TestCase):
             run("stop", name)
             start.communicate(timeout=60)
             run("stop", name)
-            self.assertEqual("", docker("ps", "-aq", "--filter",
-                                        "label=io.cellar.session=" + name))
+            self.assertEqual([], cellar_test.containers_of(name))
 
 
 class Meddling(HostileTest):
     """The container is killed, removed, paused by others. Whoever waits is
     told; the bystander is not concerned."""
 
-    def meddle(self, *how, code="import time\ntime.sleep(60)", options=()):
+    def meddle(self, how, code="import time\ntime.sleep(60)", options=()):
         live = Session("--grace", "200ms", prefix="meddled")
         self.addCleanup(live.stop)
         with live.running(code, *options) as process:
             begin = time.monotonic()
             container = live.container()
-            docker(*how, container)
+            cellar_test.from_outside(how, container)
             status, result = result_of(process)
         self.assertLess(time.monotonic() - begin, 40)
         self.assertEqual((1, "lost"), (status, result["status"]))
@@ -127,7 +123,7 @@ class Meddling(HostileTest):
         self.assertGone(live)
 
     def test_removed(self):
-        live, _, _ = self.meddle("rm", "-f")
+        live, _, _ = self.meddle("rm")
         self.assertGone(live)
 
     def test_paused(self):
@@ -140,20 +136,23 @@ class Meddling(HostileTest):
     def test_paused_while_idle(self):
         with session("--timeout", "1s", prefix="meddled") as live:
             live.exec("kept = 1")
-            docker("pause", live.container())
+            cellar_test.from_outside("pause", live.container())
             done = run("exec", live.name, "1", timeout=60)
             self.assertEqual(3, done.status)
             self.assertIn("paused", done.err)
-            docker("unpause", live.container())
+            cellar_test.from_outside("unpause", live.container())
             self.assertEqual({"text/plain": "1"}, live.exec("kept")["result"])
 
     def test_a_stranger_on_the_agents_stdin(self):
         """Another client of the engine may write there: what it writes ends
         the epoch, not the session."""
+        container = self.session.container()
         process = subprocess.Popen(
-            ["docker", "attach", "--sig-proxy=false",
-             self.session.container()], stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            ["tee", cellar_test.bundle(container, "stdin")]
+            if cellar_test.OCI else
+            ["docker", "attach", "--sig-proxy=false", container],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(bytes(range(256)) * 1000)
             process.stdin.flush()
@@ -185,17 +184,20 @@ class Failing(unittest.TestCase):
 
     def test_no_such_network(self):
         self.assertIn("no-such-network",
-                      self.refused("--network", "no-such-network"))
+                      self.refused("--network", "no-such-network",
+                                   status=2 if cellar_test.OCI else 3))
 
     def test_no_such_folder(self):
         self.assertIn("/no/such/folder",
                       self.refused("--mount", "/no/such/folder:/data",
                                    status=2))
 
+    @cellar_test.needs_docker
     def test_no_engine(self):
         self.assertIn("/no/such.sock",
                       self.refused("--host", "unix:///no/such.sock"))
 
+    @cellar_test.needs_docker
     def test_an_image_that_is_none_of_cellars(self):
         """It starts, and ends at once."""
         folder = tempfile.mkdtemp()
@@ -256,8 +258,7 @@ class StateDirectory(HostileTest):
             file.write(b"garbage")
         done = live.stop()
         self.assertEqual(0, done.status, done.err)
-        self.assertEqual("", docker("ps", "-aq", "--filter",
-                                    "label=io.cellar.session=" + live.name))
+        self.assertEqual([], cellar_test.containers_of(live.name))
 
     @contextlib.contextmanager
     def small_disk(self):

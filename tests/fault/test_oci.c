@@ -1,0 +1,324 @@
+/* OCI runtimes that die, hang, talk and talk, and lie: scripts in a real one's
+ * place. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kernel/engine/engine.h"
+
+#define DATA CELLAR_SOURCE_DIR "/kernel/engine"
+
+/* For every script: what it was told, and where the pid belongs. */
+#define BEGIN                                                                  \
+    "#!/bin/sh\n"                                                              \
+    "for word; do\n"                                                           \
+    "    [ \"$before\" = --pid-file ] && pid_file=$word\n"                     \
+    "    case $word in run|delete) verb=$word ;; esac\n"                       \
+    "    before=$word\n"                                                       \
+    "done\n"                                                                   \
+    "[ $verb = delete ] && exit 0\n"
+
+struct world {
+    char dir[64];
+    char data[128];
+    char runtime[128];
+    struct cellar_loop *loop;
+    struct cellar_engine *engine;
+    char id[CELLAR_CONTAINER_ID_MAX + 1];
+    struct cellar_error err;
+    bool done;
+    bool wanted;
+    int rows;
+};
+
+static void on_bytes(void *user, const uint8_t *data, size_t len)
+{
+    (void)user;
+    (void)data;
+    (void)len;
+}
+
+static void on_text(void *user, const char *data, size_t len)
+{
+    (void)user;
+    (void)data;
+    (void)len;
+}
+
+static void on_closed(void *user, const struct cellar_error *err)
+{
+    (void)user;
+    (void)err;
+}
+
+static const struct cellar_stream_events events = {on_bytes, on_text,
+                                                   on_closed};
+
+static void on_done(void *user, const struct cellar_error *err)
+{
+    struct world *w = user;
+    w->done = true;
+    w->err = err ? *err : (struct cellar_error){0};
+}
+
+static void on_started(void *user, const char *id, struct cellar_stream *stream,
+                       const struct cellar_error *err)
+{
+    assert_null(id);
+    assert_null(stream);
+    on_done(user, err);
+}
+
+static void on_row(void *user, const struct cellar_container *container)
+{
+    struct world *w = user;
+    w->rows++;
+    snprintf(w->id, sizeof(w->id), "%s", container->id);
+    assert_string_equal(container->state, "created");
+    assert_string_equal(container->owner, "faults");
+}
+
+static bool on_turn(void *user)
+{
+    return ((struct world *)user)->wanted;
+}
+
+static void open_engine(struct world *w)
+{
+    struct cellar_engine_place place = {.state_dir = w->dir,
+                                        .data_dir = w->data};
+    assert_int_equal(cellar_oci_new(w->loop, &place, &w->engine, &w->err), 0);
+}
+
+static void link_data(const struct world *w, const char *name)
+{
+    char from[256];
+    char to[256];
+    snprintf(from, sizeof(from), DATA "/%s", name);
+    snprintf(to, sizeof(to), "%s/%s", w->data, name);
+    assert_int_equal(symlink(from, to), 0);
+}
+
+static int set_up(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    char path[256];
+    if (!w || cellar_loop_new(&w->loop, NULL))
+        return -1;
+    snprintf(w->dir, sizeof(w->dir), "/tmp/cellar-fault-XXXXXX");
+    if (!mkdtemp(w->dir))
+        return -1;
+    snprintf(w->runtime, sizeof(w->runtime), "%s/runtime", w->dir);
+    snprintf(w->data, sizeof(w->data), "%s/data", w->dir);
+    snprintf(path, sizeof(path), "%s/cellar", w->data);
+    assert_int_equal(mkdir(w->data, 0755), 0);
+    assert_int_equal(mkdir(path, 0755), 0);
+    link_data(w, "container.json");
+    link_data(w, "seccomp.json");
+    w->wanted = true;
+    open_engine(w);
+    *state = w;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    static const char *const files[] = {"data/container.json",
+                                        "data/seccomp.json", "runtime"};
+    static const char *const folders[] = {"data/cellar", "data", "oci/.run",
+                                          "oci", ""};
+    struct world *w = *state;
+    char path[256];
+    w->engine->ops->free(w->engine);
+    cellar_loop_free(w->loop);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof(path), "%s/%s", w->dir, files[i]);
+        unlink(path);
+    }
+    for (size_t i = 0; i < 5; i++) { /* empty: nothing was left */
+        snprintf(path, sizeof(path), "%s/%s", w->dir, folders[i]);
+        assert_int_equal(rmdir(path), 0);
+    }
+    free(w);
+    return 0;
+}
+
+static void script(const struct world *w, const char *text)
+{
+    FILE *file = fopen(w->runtime, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    assert_int_equal(chmod(w->runtime, 0755), 0);
+}
+
+static enum cellar_code begin_start(struct world *w)
+{
+    struct cellar_spec spec;
+    cellar_spec_init(&spec);
+    spec.runtime = w->runtime;
+    struct cellar_launch launch = {.spec = &spec,
+                                   .owner = "faults",
+                                   .uid = 61002,
+                                   .greeting = (const uint8_t *)"key",
+                                   .greeting_len = 3,
+                                   .turn = on_turn};
+    return w->engine->ops->start(w->engine, &launch, &events, on_started, w,
+                                 &w->err);
+}
+
+static void wait_done(struct world *w, enum cellar_code begun)
+{
+    assert_int_equal(begun, CELLAR_OK);
+    while (!w->done)
+        cellar_loop_run(w->loop, 100);
+    w->done = false;
+}
+
+static void list(struct world *w)
+{
+    w->rows = 0;
+    wait_done(w, w->engine->ops->list(w->engine, on_row, on_done, w, &w->err));
+}
+
+static void refuse(struct world *w, enum cellar_code code, const char *words)
+{
+    wait_done(w, begin_start(w));
+    assert_int_equal(w->err.code, code);
+    if (!strstr(w->err.msg, words))
+        fail_msg("\"%s\" is not in \"%s\"", words, w->err.msg);
+    list(w);
+    assert_int_equal(w->rows, 0);
+}
+
+static void one_that_fails_is_quoted(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "echo 'time=\"x\" level=error msg=\"it is Monday\"' >&2\n"
+                    "exit 1\n");
+    refuse(w, CELLAR_E_ENGINE, "runtime says: it is Monday");
+}
+
+static void one_that_says_nothing_is_told_so(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "exit 7\n");
+    refuse(w, CELLAR_E_ENGINE, "says: nothing");
+}
+
+static void one_that_is_killed_has_failed(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "kill -9 $$\n");
+    refuse(w, CELLAR_E_ENGINE, "starting the container");
+}
+
+static void of_megabytes_the_last_is_kept(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "head -c 20000000 /dev/zero | tr '\\0' x >&2\n"
+                    "head -c 20000000 /dev/zero\n"
+                    "echo >&2\necho the end >&2\nexit 1\n");
+    refuse(w, CELLAR_E_ENGINE, "the end");
+}
+
+static void one_that_starts_nothing_is_found_out(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "exit 0\n");
+    refuse(w, CELLAR_E_ENGINE, "first process");
+}
+
+static void a_number_of_nobodys_is_found_out(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "echo 3999999 > $pid_file\n");
+    refuse(w, CELLAR_E_LOST, "ended as soon as");
+    script(w, BEGIN "echo nonsense > $pid_file\n");
+    refuse(w, CELLAR_E_ENGINE, "first process");
+}
+
+/* And lives on. */
+static void a_process_outside_of_any_container_is_not_killed(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "echo $PPID > $pid_file\n");
+    refuse(w, CELLAR_E_ENGINE, "in no container");
+}
+
+static void a_process_without_the_protections_is_not_taken(void **state)
+{
+    struct world *w = *state;
+    if (geteuid() != 0)
+        skip(); /* to make a pid namespace */
+    script(w, BEGIN "unshare --pid --fork --kill-child sleep 100 &\n"
+                    "while ! child=$(cat /proc/$!/task/$!/children) ||\n"
+                    "    ! grep -q sleep /proc/$child/comm; do :; done\n"
+                    "echo $child > $pid_file\n");
+    refuse(w, CELLAR_E_ENGINE, "does not enforce \"user\"");
+}
+
+static void a_start_that_nobody_wants_makes_nothing(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "exit 0\n");
+    w->wanted = false;
+    refuse(w, CELLAR_E_LOST, "given up");
+}
+
+static void a_runtime_that_is_not_there_is_named(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(begin_start(w), CELLAR_E_USAGE);
+    assert_non_null(strstr(w->err.msg, w->runtime));
+}
+
+/* Its start is cut off, as by a kill; what is left is seen by the next one, and
+ * removed although the runtime does not answer. */
+static void one_that_hangs_holds_nobody_up(void **state)
+{
+    struct world *w = *state;
+    script(w, "#!/bin/sh\nexec sleep 1000\n");
+    assert_int_equal(begin_start(w), CELLAR_OK);
+    for (int i = 0; i < 20; i++)
+        cellar_loop_run(w->loop, 10);
+    assert_false(w->done);
+    w->engine->ops->free(w->engine);
+    open_engine(w);
+    list(w);
+    assert_int_equal(w->rows, 1);
+    wait_done(w, w->engine->ops->remove(w->engine, w->id, on_done, w, &w->err));
+    assert_int_equal(w->err.code, CELLAR_OK);
+    list(w);
+    assert_int_equal(w->rows, 0);
+}
+
+#define WORLD_TEST(name)                                                       \
+    cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WORLD_TEST(one_that_fails_is_quoted),
+        WORLD_TEST(one_that_says_nothing_is_told_so),
+        WORLD_TEST(one_that_is_killed_has_failed),
+        WORLD_TEST(of_megabytes_the_last_is_kept),
+        WORLD_TEST(one_that_starts_nothing_is_found_out),
+        WORLD_TEST(a_number_of_nobodys_is_found_out),
+        WORLD_TEST(a_process_outside_of_any_container_is_not_killed),
+        WORLD_TEST(a_process_without_the_protections_is_not_taken),
+        WORLD_TEST(a_start_that_nobody_wants_makes_nothing),
+        WORLD_TEST(a_runtime_that_is_not_there_is_named),
+        WORLD_TEST(one_that_hangs_holds_nobody_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
