@@ -134,7 +134,7 @@ static bool shares(struct cellar *c, const char *name)
     const char *state_dir = cellar_supervisor_state_dir(c);
     struct cellar_record record;
     return cellar_record_load(state_dir, name, &record, NULL) == CELLAR_OK &&
-           !record.lost[0] &&
+           !record.lost[0] && cellar_record_may_share(&record) &&
            cellar_record_shares(state_dir, name, record.container);
 }
 

@@ -10,6 +10,7 @@
 struct listing {
     struct cellar_finds finds;
     struct cellar_journal *journal; /* NULL: it can't be read */
+    bool reserved;                  /* which names it is the turn of */
     cellar_info_fn *each;
     void *user;
 };
@@ -49,11 +50,14 @@ static void add_glance(const struct listing *listing, struct cellar_info *info,
 }
 
 static void tell(const struct listing *listing, struct cellar_info *info,
-                 const char *place, struct cellar_found *found, bool lost)
+                 const char *place, struct cellar_found *found, bool lost,
+                 bool ready)
 {
     bool busy = false;
     add_glance(listing, info, place, &busy);
-    info->state = state_word(found, lost, busy);
+    info->state = ready && !strcmp(found->state, "running")
+                      ? "ready"
+                      : state_word(found, lost, busy);
     info->memory_bytes =
         found && found->measured ? found->usage.memory_bytes : CELLAR_UNKNOWN;
     if (found)
@@ -61,9 +65,33 @@ static void tell(const struct listing *listing, struct cellar_info *info,
     listing->each(listing->user, info);
 }
 
+/* Ready ones, and those that a command uses unnamed. What has ended is the
+ * reaper's. */
+static void tell_reserved(struct listing *listing,
+                          const struct cellar_record *record)
+{
+    struct cellar_found *found =
+        cellar_finds_at(&listing->finds, record->container, "");
+    struct cellar_info info = {.name = "",
+                               .container = record->container,
+                               .image = record->image,
+                               .engine = record->engine,
+                               .created = record->created};
+    if (!found || found->leaving || found->told)
+        return;
+    tell(listing, &info, record->container, found, false,
+         cellar_name_is_ready(record->name));
+}
+
 static void tell_record(void *user, const struct cellar_record *record)
 {
     struct listing *listing = user;
+    if (cellar_name_is_reserved(record->name) != listing->reserved)
+        return;
+    if (listing->reserved) {
+        tell_reserved(listing, record);
+        return;
+    }
     struct cellar_found *found =
         cellar_finds_at(&listing->finds, record->container, record->name);
     pid_t holder = cellar_hold_who(
@@ -78,7 +106,7 @@ static void tell_record(void *user, const struct cellar_record *record)
                                .holder = (uint64_t)holder};
     char place[CELLAR_PLACE_MAX];
     cellar_record_place(record, place);
-    tell(listing, &info, place, found, record->lost[0] != '\0');
+    tell(listing, &info, place, found, record->lost[0] != '\0', false);
 }
 
 /* Containers without a record: unnamed sessions of live commands, and those
@@ -88,14 +116,15 @@ static void tell_rest(struct listing *listing)
     const struct cellar_engine *engine =
         cellar_supervisor_engine(listing->finds.c);
     for (struct cellar_found *f = listing->finds.first; f; f = f->next) {
-        struct cellar_info info = {.name = f->session,
+        bool reserved = cellar_name_is_reserved(f->session);
+        struct cellar_info info = {.name = reserved ? "" : f->session,
                                    .container = f->id,
                                    .image = f->image,
                                    .engine =
                                        cellar_engine_name_of(engine, f->id),
                                    .created = f->created};
         if (!f->told && !f->leaving)
-            tell(listing, &info, f->id, f, false);
+            tell(listing, &info, f->id, f, false, false);
     }
 }
 
@@ -110,6 +139,10 @@ enum cellar_code cellar_list(struct cellar *c, cellar_info_fn *each, void *user,
         code = cellar_record_each(cellar_supervisor_state_dir(c), tell_record,
                                   &listing, err);
     }
+    listing.reserved = true;
+    if (code == CELLAR_OK)
+        code = cellar_record_each(cellar_supervisor_state_dir(c), tell_record,
+                                  &listing, err);
     if (code == CELLAR_OK) {
         tell_rest(&listing);
         cellar_finds_reap(&listing.finds);

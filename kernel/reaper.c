@@ -7,9 +7,11 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "fail.h"
 #include "record.h"
+#include "session.h"
 #include "spec.h"
 #include "supervisor.h"
 
@@ -122,12 +124,24 @@ void cellar_alive_sweep(const char *state_dir)
 
 /* ------------------------------------------------------------ reaping --- */
 
+/* What the state directory has recorded, read once: by whom a container is
+ * known. */
+struct known {
+    char name[CELLAR_NAME_BYTES_MAX + 1];
+    char container[CELLAR_CONTAINER_ID_MAX + 1]; /* "": it is damaged */
+    uint64_t created;
+    bool ours; /* of this engine */
+    bool branch, lost;
+    bool seen; /* its container is there */
+};
+
 /* A container that nobody will miss. */
 struct leaving {
     struct leaving *next;
     struct cellar_reaper *reaper;
     char id[CELLAR_CONTAINER_ID_MAX + 1];
-    char session[CELLAR_NAME_BYTES_MAX + 1];
+    char taken[CELLAR_NAME_BYTES_MAX + 1]; /* the record of who used it unnamed,
+                                              and has died; or "" */
     bool recorded; /* its session's record tells of it: it gets the reason */
 };
 
@@ -135,6 +149,11 @@ struct cellar_reaper {
     struct cellar *c;
     char own[CELLAR_NAME_BYTES_MAX + 1]; /* a name that its user holds */
     struct leaving *left;                /* not looked at yet */
+    struct known *known;
+    size_t known_count;
+    bool known_read; /* or tried to be */
+    bool blind;      /* what is recorded can't be told */
+    uint64_t began;  /* seconds since 1970 */
     struct cellar_timer *patience;
     size_t under_way;
     bool running;
@@ -165,6 +184,7 @@ enum cellar_code cellar_reaper_new(struct cellar *c, const char *own,
     if (!reaper)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     reaper->c = c;
+    reaper->began = (uint64_t)time(NULL);
     (void)snprintf(reaper->own, sizeof reaper->own, "%s", own ? own : "");
     enum cellar_code code =
         cellar_timer_new(cellar_supervisor_loop(c), lose_patience, reaper,
@@ -183,6 +203,7 @@ void cellar_reaper_free(struct cellar_reaper *reaper)
         return;
     forget_left(reaper);
     cellar_timer_close(reaper->patience);
+    free(reaper->known);
     free(reaper);
 }
 
@@ -198,46 +219,104 @@ static bool is_held(const struct cellar_reaper *reaper, const char *name)
            cellar_hold_who(cellar_supervisor_state_dir(reaper->c), name) != 0;
 }
 
-/* A damaged record says nothing: what it may tell of is kept. */
-static bool is_leaving(const struct cellar_reaper *reaper,
-                       const struct cellar_container *container, bool *recorded)
+static void note_known(void *user, const struct cellar_record *record)
+{
+    struct cellar_reaper *reaper = user;
+    const struct cellar_engine *engine = cellar_supervisor_engine(reaper->c);
+    struct known *grown = realloc(reaper->known, (reaper->known_count + 1) *
+                                                     sizeof reaper->known[0]);
+    if (!grown) {
+        reaper->blind = true;
+        return;
+    }
+    reaper->known = grown;
+    struct known *known = &grown[reaper->known_count++];
+    *known = (struct known){.created = record->created,
+                            .ours = !strcmp(record->engine, engine->ops->name),
+                            .branch = record->lane > 0,
+                            .lost = record->lost[0] != '\0'};
+    (void)snprintf(known->name, sizeof known->name, "%s", record->name);
+    (void)snprintf(known->container, sizeof known->container, "%s",
+                   record->container);
+}
+
+static void read_known(struct cellar_reaper *reaper)
 {
     const char *state_dir = cellar_supervisor_state_dir(reaper->c);
-    struct cellar_record record = {0};
-    struct cellar_error err = {0};
-    bool dead = !cellar_alive_is(state_dir, container->supervisor);
-    *recorded = false;
-    if (cellar_name_check(container->session, NULL) != CELLAR_OK)
-        return dead;
-    enum cellar_code code =
-        cellar_record_load(state_dir, container->session, &record, &err);
-    sodium_memzero(record.key, sizeof record.key);
-    if (code == CELLAR_OK && !strcmp(record.container, container->id)) {
-        *recorded = true;
-        return has_ended(container) && !is_held(reaper, container->session);
+    free(CELLAR_TAKE(reaper->known));
+    reaper->known_count = 0;
+    reaper->known_read = true;
+    reaper->blind = false;
+    if (cellar_record_each(state_dir, note_known, reaper, NULL) != CELLAR_OK)
+        reaper->blind = true;
+}
+
+/* The session that the container was made for, or else a branch that lives
+ * there; or NULL. */
+static struct known *known_at(struct cellar_reaper *reaper, const char *id)
+{
+    struct known *found = NULL;
+    for (size_t i = 0; i < reaper->known_count; i++) {
+        struct known *known = &reaper->known[i];
+        if (strcmp(known->container, id) != 0 || (known->branch && known->lost))
+            continue;
+        known->seen = true;
+        if (!found || !known->branch)
+            found = known;
     }
-    if (cellar_record_shares(state_dir, container->session, container->id)) {
-        *recorded = true; /* branches of a session that has left */
-        return has_ended(container);
+    return found;
+}
+
+/* A damaged record says nothing: what it may tell of is kept. That of a session
+ * which was taken from a pool may tell of any container that has no name. */
+static bool may_be_of_damaged(const struct cellar_reaper *reaper,
+                              const struct cellar_container *container)
+{
+    bool named = cellar_name_check(container->session, NULL) == CELLAR_OK;
+    for (size_t i = 0; i < reaper->known_count; i++)
+        if (!reaper->known[i].container[0] &&
+            (named ? !strcmp(reaper->known[i].name, container->session)
+                   : !has_ended(container)))
+            return true;
+    return false;
+}
+
+static bool is_leaving(struct cellar_reaper *reaper,
+                       const struct cellar_container *container,
+                       struct leaving *leaving)
+{
+    const char *state_dir = cellar_supervisor_state_dir(reaper->c);
+    if (!reaper->known_read)
+        read_known(reaper);
+    if (reaper->blind)
+        return false;
+    const struct known *known = known_at(reaper, container->id);
+    if (!known)
+        return !cellar_alive_is(state_dir, container->supervisor) &&
+               !may_be_of_damaged(reaper, container);
+    if (cellar_name_is_taken(known->name)) {
+        (void)snprintf(leaving->taken, sizeof leaving->taken, "%s",
+                       known->name);
+        return !is_held(reaper, known->name);
     }
-    return dead && (code == CELLAR_OK || code == CELLAR_E_NOT_FOUND);
+    leaving->recorded = true;
+    return has_ended(container) &&
+           (known->branch || !is_held(reaper, known->name));
 }
 
 bool cellar_reaper_look(struct cellar_reaper *reaper,
                         const struct cellar_container *container)
 {
-    bool recorded = false;
+    struct leaving found = {.reaper = reaper};
     if (strcmp(container->owner, cellar_supervisor_owner(reaper->c)) != 0 ||
-        !is_leaving(reaper, container, &recorded))
+        !is_leaving(reaper, container, &found))
         return false;
     struct leaving *leaving = calloc(1, sizeof *leaving);
     if (!leaving)
         return false;
-    *leaving = (struct leaving){
-        .next = reaper->left, .reaper = reaper, .recorded = recorded};
+    *leaving = found;
+    leaving->next = reaper->left;
     (void)snprintf(leaving->id, sizeof leaving->id, "%s", container->id);
-    (void)snprintf(leaving->session, sizeof leaving->session, "%s",
-                   container->session);
     reaper->left = leaving;
     return true;
 }
@@ -292,8 +371,12 @@ static void keep_reason_of(void *user, const struct cellar_record *record)
                                           NULL);
     if (cellar_hold_take(state_dir, record->name, &hold, NULL) != CELLAR_OK)
         return;
-    if (cellar_record_load(state_dir, record->name, &now, NULL) == CELLAR_OK &&
-        !strcmp(now.container, leaving->id)) {
+    if (cellar_record_load(state_dir, record->name, &now, NULL) != CELLAR_OK ||
+        strcmp(now.container, leaving->id) != 0) {
+        /* it is another's now */
+    } else if (cellar_name_is_reserved(record->name)) {
+        cellar_record_remove(state_dir, record->name, &hold);
+    } else {
         (void)snprintf(now.lost, sizeof now.lost, "%.255s", reason->text);
         (void)!cellar_record_save(&hold, &now, NULL);
     }
@@ -324,10 +407,23 @@ static void on_reason(void *user, enum cellar_vital vital, const char *reason)
     on_removed(leaving, &err);
 }
 
+/* Nobody takes up what was taken: its record goes first, so that nothing tells
+ * of a container that is gone. */
+static void forget_taken(const struct leaving *leaving)
+{
+    const char *state_dir = cellar_supervisor_state_dir(leaving->reaper->c);
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    if (cellar_hold_take(state_dir, leaving->taken, &hold, NULL) == CELLAR_OK)
+        cellar_record_remove(state_dir, leaving->taken, &hold);
+    cellar_hold_done(&hold);
+}
+
 static void begin(struct leaving *leaving)
 {
     struct cellar_engine *engine = cellar_supervisor_engine(leaving->reaper->c);
     struct cellar_error err = {0};
+    if (leaving->taken[0])
+        forget_taken(leaving);
     if (!leaving->recorded)
         remove_one(leaving);
     else if (engine->ops->diagnose(engine, leaving->id, on_reason, leaving,
@@ -356,11 +452,64 @@ static void go_on(struct cellar_reaper *reaper)
     told.done(told.user, told.err.code ? &told.err : NULL);
 }
 
+/* One that was being moved while the records were read was missed then: a
+ * session moves once, so a second reading finds it. */
+static void look_again(struct cellar_reaper *reaper)
+{
+    bool unsure = false;
+    for (struct leaving *leaving = reaper->left; leaving;
+         leaving = leaving->next)
+        unsure |= !leaving->recorded && !leaving->taken[0];
+    if (!unsure)
+        return;
+    read_known(reaper);
+    for (struct leaving **at = &reaper->left; *at;) {
+        struct leaving *leaving = *at;
+        bool nobodys = leaving->recorded || leaving->taken[0] ||
+                       (!reaper->blind && !known_at(reaper, leaving->id));
+        if (nobodys) {
+            at = &leaving->next;
+            continue;
+        }
+        *at = leaving->next;
+        free(leaving);
+    }
+}
+
+/* A ready session, or one that was used unnamed, whose container is gone. One
+ * that was made after the engine was asked is not among the containers that
+ * were seen. */
+static void sweep_gone(struct cellar_reaper *reaper)
+{
+    const char *state_dir = cellar_supervisor_state_dir(reaper->c);
+    for (size_t i = 0; i < reaper->known_count; i++) {
+        const struct known *known = &reaper->known[i];
+        struct cellar_hold hold = CELLAR_HOLD_NONE;
+        struct cellar_record now = {0};
+        bool old = known->created + CELLAR_START_MS / 1000 < reaper->began;
+        if (known->seen || !known->ours || !old ||
+            !cellar_name_is_reserved(known->name) ||
+            cellar_hold_take(state_dir, known->name, &hold, NULL) != CELLAR_OK)
+            continue;
+        if (cellar_record_load(state_dir, known->name, &now, NULL) ==
+                CELLAR_OK &&
+            !strcmp(now.container, known->container))
+            cellar_record_remove(state_dir, known->name, &hold);
+        sodium_memzero(now.key, sizeof now.key);
+        cellar_hold_tidy(state_dir, known->name, &hold);
+    }
+}
+
 void cellar_reaper_run(struct cellar_reaper *reaper,
                        cellar_engine_done_fn *done, void *user)
 {
     reaper->done = done;
     reaper->user = user;
+    if (!reaper->known_read)
+        read_known(reaper);
+    if (!reaper->blind)
+        sweep_gone(reaper);
+    look_again(reaper);
     cellar_alive_sweep(cellar_supervisor_state_dir(reaper->c));
     cellar_timer_set(reaper->patience, PATIENCE_MS);
     go_on(reaper);

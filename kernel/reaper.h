@@ -4,13 +4,17 @@
  *     supervisors/ID     in the state directory, locked while its process
  *                        lives; ID stands in the label of what it started
  *
- * A container is a leaving when it is of this state directory and
- * - its supervisor is dead, and it is unnamed, or was never recorded (a start
- *   that was cut off), or its record tells of another container; or
+ * Whose a container is the records tell, not its label: a session that was
+ * taken from a pool has another name than its container. A container is a
+ * leaving when it is of this state directory and
+ * - its supervisor is dead, and no record tells of it: it is unnamed, or was
+ *   never recorded (a start that was cut off); or
+ * - a process took it from a pool to use it unnamed, and is dead; or
  * - it has ended, and nobody holds its session: then its end is written into
  *   the journal first, and the record keeps the reason (`lost`) for the next
  *   one who asks for the session.
- * Everything else is somebody's: a live session's, or a foreign one's.
+ * Everything else is somebody's: a live session's, or a foreign one's. Records
+ * of a pool whose containers are gone go too: nobody asks for those by name.
  */
 #ifndef CELLAR_KERNEL_REAPER_H
 #define CELLAR_KERNEL_REAPER_H

@@ -13,6 +13,7 @@
 
 #include "fail.h"
 #include "json.h"
+#include "proto/preload.h"
 #include "spec.h"
 
 #define RECORD_BYTES_MAX 65536
@@ -247,7 +248,7 @@ static const struct {
     NUMBER(files),       NUMBER(file_bytes),  NUMBER(output_bytes),
     NUMBER(timeout_ms),  NUMBER(grace_ms),    NUMBER(lease_ms),
     NUMBER(queue_cells), NUMBER(lifetime_ms), NUMBER(checkpoint),
-    NUMBER(lane),
+    NUMBER(lane),        NUMBER(forked),
 #undef NUMBER
 };
 
@@ -261,8 +262,8 @@ static const struct {
 #field, offsetof(struct cellar_record, field),                         \
             sizeof((struct cellar_record *)NULL)->field                        \
     }
-    TEXT(name),  TEXT(engine), TEXT(container),
-    TEXT(image), TEXT(python), TEXT(lost),
+    TEXT(name),   TEXT(engine), TEXT(container), TEXT(image),
+    TEXT(python), TEXT(lost),   TEXT(preload),
 #undef TEXT
 };
 
@@ -326,7 +327,8 @@ static bool decode(const json_t *root, struct cellar_record *record)
             return false;
         memcpy((char *)record + numbers[i].offset, &number, sizeof number);
     }
-    return decode_key(json_object_get(root, "key"), record->key);
+    return cellar_preload_valid(record->preload, strlen(record->preload)) &&
+           decode_key(json_object_get(root, "key"), record->key);
 }
 
 static enum cellar_code damaged(const char *name, struct cellar_error *err)
@@ -335,6 +337,17 @@ static enum cellar_code damaged(const char *name, struct cellar_error *err)
                        "the record of session '%s' is damaged; 'cellar stop "
                        "%s' removes it and its container",
                        name, name);
+}
+
+/* Its directory's name counts: whoever took it from a pool may not have come as
+ * far as to write it down. */
+static bool take_name(struct cellar_record *record, const char *name)
+{
+    if (!cellar_name_is_ready(record->name))
+        return strcmp(record->name, name) == 0;
+    (void)snprintf(record->name, sizeof record->name, "%.*s",
+                   CELLAR_NAME_BYTES_MAX, name);
+    return true;
 }
 
 enum cellar_code cellar_record_load(const char *state_dir, const char *name,
@@ -361,7 +374,7 @@ enum cellar_code cellar_record_load(const char *state_dir, const char *name,
     json_error_t where = {.text = "empty"};
     json_t *root = n > 0 ? cellar_json_parse(text, (size_t)n, 0, &where) : NULL;
     struct cellar_record loaded = {0};
-    bool fine = root && decode(root, &loaded) && !strcmp(loaded.name, name);
+    bool fine = root && decode(root, &loaded) && take_name(&loaded, name);
     json_decref(root);
     sodium_memzero(text, RECORD_BYTES_MAX);
     if (!root && cellar_json_starved(&where))
@@ -426,6 +439,46 @@ void cellar_record_remove(const char *state_dir, const char *name,
     (void)rmdir(path);
 }
 
+/* Whoever comes for the name in between makes a lock of his own, and then this
+ * fails; whoever waited for ours finds that it went. */
+static enum cellar_code move_to(const char *state_dir, const char *from,
+                                const char *to, const struct cellar_hold *place,
+                                struct cellar_error *err)
+{
+    static const char *const files[] = {"record.new", "control", "lock"};
+    char old_path[4096 + CELLAR_NAME_BYTES_MAX + 16];
+    char new_path[4096 + CELLAR_NAME_BYTES_MAX + 16];
+    (void)snprintf(old_path, sizeof old_path, "%s/sessions/%s", state_dir,
+                   from);
+    (void)snprintf(new_path, sizeof new_path, "%s/sessions/%s", state_dir, to);
+    for (size_t i = 0; i < COUNT(files); i++)
+        (void)unlinkat(place->dir_fd, files[i], 0);
+    if (rename(old_path, new_path) == 0)
+        return CELLAR_OK;
+    int why = errno;
+    (void)rmdir(new_path); /* which only an empty one allows */
+    errno = why;
+    if (errno == ENOTEMPTY || errno == EEXIST)
+        return cellar_fail(err, CELLAR_E_BUSY,
+                           "session '%s' is being made by another process", to);
+    return cellar_fail_errno(err, errno, "session '%s'", to);
+}
+
+enum cellar_code cellar_record_move(const char *state_dir, const char *from,
+                                    const char *to, struct cellar_error *err)
+{
+    struct cellar_hold place = CELLAR_HOLD_NONE;
+    enum cellar_code code = cellar_hold_take(state_dir, to, &place, err);
+    if (code != CELLAR_OK)
+        return code;
+    if (faccessat(place.dir_fd, "record.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        code = cellar_fail(err, CELLAR_E_EXISTS, "there is a session '%s'", to);
+    if (code == CELLAR_OK)
+        code = move_to(state_dir, from, to, &place, err);
+    cellar_hold_done(&place);
+    return code;
+}
+
 enum cellar_code cellar_record_each(const char *state_dir,
                                     void (*each)(void *user,
                                                  const struct cellar_record *),
@@ -441,7 +494,8 @@ enum cellar_code cellar_record_each(const char *state_dir,
         struct cellar_record record = {0};
         const char *name = names[i]->d_name;
         enum cellar_code code = CELLAR_E_USAGE;
-        if (cellar_name_check(name, NULL) == CELLAR_OK)
+        if (cellar_name_check(name, NULL) == CELLAR_OK ||
+            cellar_name_is_reserved(name))
             code = cellar_record_load(state_dir, name, &record, NULL);
         if (code == CELLAR_E_SYS)
             (void)snprintf(record.name, sizeof record.name, "%.*s",
@@ -484,8 +538,12 @@ bool cellar_record_shares(const char *state_dir, const char *name,
                           const char *container)
 {
     struct sharing sharing = {.name = name, .container = container};
-    return container[0] &&
-           cellar_record_each(state_dir, look_whether_shares, &sharing, NULL) ==
-               CELLAR_OK &&
-           sharing.found;
+    return container[0] && (cellar_record_each(state_dir, look_whether_shares,
+                                               &sharing, NULL) != CELLAR_OK ||
+                            sharing.found);
+}
+
+bool cellar_record_may_share(const struct cellar_record *record)
+{
+    return record->name[0] && (record->lane > 0 || record->forked > 0);
 }

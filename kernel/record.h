@@ -8,8 +8,11 @@
  *     sessions/NAME/lock        held while a process has the session
  *     sessions/NAME/record.json the record, 0600: it holds the key
  *     sessions/NAME/control     socket of the process that has it
+ *     pools/KEY                 who fills a pool: refill.h
  *
- * All directories are 0700. A record is written whole or not at all.
+ * All directories are 0700. A record is written whole or not at all. A session
+ * is whose directory it stands in: one that is taken from a pool changes its
+ * name by the renaming of that (cellar_record_move), and by nothing else.
  */
 #ifndef CELLAR_KERNEL_RECORD_H
 #define CELLAR_KERNEL_RECORD_H
@@ -30,6 +33,7 @@ struct cellar_record {
     char image[256];
     char python[32];
     char lost[256]; /* why its container is gone; "" while it lives */
+    char preload[CELLAR_PRELOAD_MAX + 1];
     uint8_t key[CELLAR_KEY_BYTES];
     uint64_t uid;
     uint64_t created;   /* seconds since 1970 */
@@ -41,6 +45,7 @@ struct cellar_record {
     uint64_t checkpoint; /* enum cellar_checkpoint_policy */
     uint64_t lane;       /* of the agent's: 0, or a branch beside others in its
                             container */
+    uint64_t forked;     /* 1: branches were made of it */
 };
 
 /* What the journal knows a session by: its container's id, and the lane of a
@@ -50,9 +55,12 @@ void cellar_record_place(const struct cellar_record *record,
                          char place[CELLAR_PLACE_MAX]);
 
 /* Whether another session than `name` is recorded in `container`: a branch, or
- * what it was forked from. */
+ * what it was forked from. It is said to be where the records can't be read. */
 bool cellar_record_shares(const char *state_dir, const char *name,
                           const char *container);
+
+/* Whether there can be one: it costs a look at every record to know. */
+bool cellar_record_may_share(const struct cellar_record *record);
 
 /* A session's directory, open and locked. */
 struct cellar_hold {
@@ -81,6 +89,12 @@ void cellar_hold_tidy(const char *state_dir, const char *name,
 /* The pid of the process that has `name`, or 0. */
 pid_t cellar_hold_who(const char *state_dir, const char *name);
 
+/* Gives the session of `hold`, which is called `from`, the name `to`: at once,
+ * or not at all. The hold goes on. E_EXISTS: there is such a session; E_BUSY:
+ * somebody is making one. */
+enum cellar_code cellar_record_move(const char *state_dir, const char *from,
+                                    const char *to, struct cellar_error *err);
+
 /* E_NOT_FOUND where there is none; E_SYS where it can't be read or is damaged
  * (the file is left as it is). */
 enum cellar_code cellar_record_load(const char *state_dir, const char *name,
@@ -93,8 +107,9 @@ enum cellar_code cellar_record_save(const struct cellar_hold *hold,
 void cellar_record_remove(const char *state_dir, const char *name,
                           const struct cellar_hold *hold);
 
-/* Calls `each` for every session that has a directory, by name. A record that
- * is damaged comes with its name and an empty container. */
+/* Calls `each` for every session that has a directory, by name; reserved names
+ * (spec.h) come first. A record that is damaged comes with its name and an
+ * empty container. A session that is being moved meanwhile may be missed. */
 enum cellar_code cellar_record_each(const char *state_dir,
                                     void (*each)(void *user,
                                                  const struct cellar_record *),

@@ -1,10 +1,16 @@
 #include "result.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "fail.h"
 #include "utf8.h"
+
+/* Text from here on is worth large pages of memory, which are 2 MiB. */
+#define FLOOD_BYTES (4u << 20)
 
 enum cellar_code cellar_collect_init(struct cellar_collect *collect,
                                      uint64_t cell,
@@ -27,6 +33,18 @@ void cellar_collect_done(struct cellar_collect *collect)
     cellar_result_free(CELLAR_TAKE(collect->result));
 }
 
+/* A flood's text is written to once, page after page of new memory: of large
+ * ones there are 512 times fewer for the kernel to bring. The whole block, its
+ * allocator's first bytes too: a part would make two mappings of it, which
+ * could not grow as one. */
+static void ask_for_large_pages(const struct cellar_buf *buf)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = (uintptr_t)buf->data & ~(page - 1);
+    uintptr_t end = ((uintptr_t)buf->data + buf->size + page - 1) & ~(page - 1);
+    (void)madvise((void *)start, end - start, MADV_HUGEPAGE);
+}
+
 size_t cellar_collect_output(struct cellar_collect *collect, int stream,
                              const uint8_t *data, size_t len)
 {
@@ -36,8 +54,11 @@ size_t cellar_collect_output(struct cellar_collect *collect, int stream,
     uint64_t max = collect->limits.output_bytes;
     size_t room = held < max ? (size_t)(max - held) : 0;
     size_t kept = len < room ? len : room;
+    size_t size = buf->size;
     if (cellar_buf_append(buf, data, kept) != CELLAR_OK)
         kept = 0;
+    if (buf->size > size && buf->size >= FLOOD_BYTES)
+        ask_for_large_pages(buf);
     collect->dropped += len - kept;
     return kept;
 }
@@ -134,6 +155,17 @@ static enum cellar_code finish_error(struct cellar_result *result,
     return CELLAR_OK;
 }
 
+/* A cell that its worker answered had that worker's globals all along: what
+ * became of them came before. */
+static char *reason_of(const struct cellar_result *result)
+{
+    bool answered = result->status == CELLAR_STATUS_OK ||
+                    result->status == CELLAR_STATUS_ERROR;
+    return answered && result->state != CELLAR_STATE_KEPT
+               ? strdup("the session's Python ended before this cell")
+               : NULL;
+}
+
 enum cellar_code cellar_collect_finish(struct cellar_collect *collect,
                                        const struct cellar_msg_done *done)
 {
@@ -141,6 +173,7 @@ enum cellar_code cellar_collect_finish(struct cellar_collect *collect,
     result->status = (enum cellar_status)done->status;
     result->state = (enum cellar_state)done->state;
     result->restored_from = done->restored_from;
+    result->reason = reason_of(result);
     result->checkpoint = (enum cellar_taken)done->checkpoint;
     result->limit = (enum cellar_limit)done->limit;
     result->exit_code =

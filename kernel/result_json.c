@@ -10,8 +10,9 @@
  *   limit      {name, value, unit}, null when none was hit
  *   exit_code  null unless status is "exited"
  *   signal     "SIGSEGV", null unless status is "killed"
- *   reason     the engine's words, null unless status is "lost"
- *   usage      {wall_us, cpu_us, peak_memory_bytes}
+ *   reason     the engine's words when status is "lost"; why the state was not
+ * kept before a cell that ended by itself; else null usage      {wall_us,
+ * cpu_us, peak_memory_bytes}
  */
 #include <jansson.h>
 #include <signal.h>

@@ -21,6 +21,11 @@ void cellar_waiter_tell(struct cellar_waiter *waiter, struct cellar_session *s,
         told.done(told.user, s, err);
 }
 
+uint64_t cellar_session_preload_ms(const struct cellar_session *s)
+{
+    return s->record.preload[0] ? CELLAR_PRELOAD_MS : 0;
+}
+
 void cellar_session_kick(struct cellar_session *s)
 {
     cellar_timer_set(s->turn, 0);
@@ -151,6 +156,9 @@ static void on_deadline(void *user)
     struct cellar_session *s = user;
     if (s->leaving)
         cellar_session_left(s);
+    else if (s->arrival == CELLAR_ARRIVAL_TAKE && s->live_since_us == 0)
+        cellar_session_fail(s, false, CELLAR_E_TIMEOUT,
+                            "the ready session did not answer");
     else if (s->live_since_us > 0 && s->phase < CELLAR_PHASE_LIVE)
         give_up(s);
     else if (s->arrival == CELLAR_ARRIVAL_ADOPT && s->live_since_us == 0)
@@ -208,11 +216,11 @@ static void session_free(struct cellar_session *s)
     cellar_timer_close(s->deadline);
     cellar_timer_close(s->keepalive);
     cellar_timer_close(s->lifetime);
-    cellar_hold_tidy(cellar_supervisor_state_dir(s->c), s->record.name,
-                     &s->hold);
+    cellar_hold_tidy(cellar_supervisor_state_dir(s->c), s->dir, &s->hold);
     cellar_spec_done(&s->spec);
     cellar_reaper_free(s->reaper);
     free(s->uids);
+    free(s->stands);
     free(s);
 }
 
@@ -258,8 +266,8 @@ static bool ask_reason(struct cellar_session *s)
 
 static void remove_record(struct cellar_session *s)
 {
-    if (s->hold.dir_fd >= 0 && s->record.name[0])
-        cellar_record_remove(cellar_supervisor_state_dir(s->c), s->record.name,
+    if (s->hold.dir_fd >= 0 && s->dir[0])
+        cellar_record_remove(cellar_supervisor_state_dir(s->c), s->dir,
                              &s->hold);
 }
 
@@ -309,6 +317,7 @@ static void tell_loss(struct cellar_session *s)
     cellar_session_tell_asked(s, &s->err);
     cellar_waiter_tell(&s->reset, unopened ? NULL : s, &s->err);
     cellar_waiter_tell(&s->opened, NULL, &s->err);
+    cellar_waiter_tell(&s->gone, s, &s->err);
 }
 
 static void turn_lost(struct cellar_session *s)
@@ -323,9 +332,11 @@ static void turn_lost(struct cellar_session *s)
     if (remove_all(s))
         return; /* whoever waits is told when nothing is left behind */
     cellar_control_free(CELLAR_TAKE(s->control));
-    cellar_hold_tidy(cellar_supervisor_state_dir(s->c), s->record.name,
-                     &s->hold);
-    tell_loss(s);
+    cellar_hold_tidy(cellar_supervisor_state_dir(s->c), s->dir, &s->hold);
+    if (s->arrival == CELLAR_ARRIVAL_TAKE && s->live_since_us == 0)
+        cellar_session_start_instead(s);
+    else
+        tell_loss(s);
 }
 
 static void turn_closing(struct cellar_session *s)
@@ -404,7 +415,8 @@ void cellar_session_ask_reset(struct cellar_session *s)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_RESET};
     s->phase = CELLAR_PHASE_RESETTING;
-    cellar_timer_set(s->deadline, CELLAR_RESET_MS);
+    cellar_timer_set(s->deadline,
+                     CELLAR_RESET_MS + cellar_session_preload_ms(s));
     cellar_session_send(s, &msg);
 }
 

@@ -4,6 +4,7 @@
  *
  *     session.c          its life: phases, loss, the end
  *     session_start.c    a container is started for it
+ *     session_take.c     one that stood ready is taken in place of a new one
  *     session_attach.c   it is adopted; it finds back after its stream broke
  *     session_greet.c    host and agent shake hands, in all three cases
  *     session_cell.c     its cells
@@ -11,7 +12,7 @@
  *     session_checkpoint.c  its checkpoints
  *     session_branch.c   sessions forked from it; its end beside them
  *
- *            start / adopt
+ *            start / adopt / take
  *                 |
  *   STARTING -> GREETING -> BOOTING -> LIVE <-> RESETTING
  *      |   ^________\___________\_______|__________/
@@ -37,6 +38,7 @@
 #include "engine/engine.h"
 #include "journal.h"
 #include "loop.h"
+#include "ready.h"
 #include "record.h"
 #include "result.h"
 
@@ -50,7 +52,12 @@
 #define CELLAR_ADOPT_MS 15000
 #define CELLAR_RESET_MS 15000
 #define CELLAR_ASK_MS   30000
+#define CELLAR_TAKE_MS  5000
 #define CELLAR_SLACK_MS 5000
+
+/* What the agent gives a worker that has modules to import (boot.c): a cell
+ * waits for it, and a reset. */
+#define CELLAR_PRELOAD_MS 60000
 
 /* A session whose stream broke is looked for so long, every so often: an
  * engine that restarts has taken over a minute. An engine that keeps breaking
@@ -82,6 +89,8 @@ enum cellar_phase {
 enum cellar_arrival {
     CELLAR_ARRIVAL_START,
     CELLAR_ARRIVAL_ADOPT,
+    CELLAR_ARRIVAL_TAKE,  /* it stood ready; until it is LIVE it may fail, and a
+                             start comes in its place */
     CELLAR_ARRIVAL_RETURN /* it was before, in this process */
 };
 
@@ -137,6 +146,8 @@ struct cellar_session {
     char away[200]; /* why it is away */
     struct cellar_spec spec;
     struct cellar_record record;
+    char dir[CELLAR_NAME_BYTES_MAX + 1]; /* whose `hold` is, as a rule its name;
+                                            "": it has none */
     struct cellar_hold hold;
     struct cellar_control *control;
     struct cellar_channel channel;
@@ -158,6 +169,7 @@ struct cellar_session {
     bool diagnosed;
     struct cellar_error err; /* why it failed or was lost */
     struct cellar_waiter opened, reset, stopped;
+    struct cellar_waiter gone; /* of an idle one in a pool: it is LOST */
     struct cellar_asked asked;
     struct cellar_job *former; /* a former supervisor's cell, until its end */
     struct cellar_job *jobs;   /* the first one may be running */
@@ -170,7 +182,11 @@ struct cellar_session {
     bool interrupt_late; /* asked for while it was away */
     uint32_t *uids; /* in use on the engine: while a start looks for its own */
     size_t uid_count;
-    bool old_alive;               /* a container of this name lives */
+    char old[CELLAR_CONTAINER_ID_MAX + 1];  /* the one recorded of this name */
+    bool old_alive;                         /* a container of this name lives */
+    char ready_key[CELLAR_READY_KEY_BYTES]; /* of the pool it looks into */
+    struct cellar_stand *stands;            /* ready ones, while a take looks */
+    size_t stand_count;
     struct cellar_reaper *reaper; /* while a start looks */
 };
 
@@ -192,6 +208,9 @@ void cellar_session_fail(struct cellar_session *s, bool keep,
 /* The stream's events, and what a verified message does. */
 extern const struct cellar_stream_events cellar_session_stream_events;
 
+/* What a wait for a new worker may take longer, for its modules. */
+uint64_t cellar_session_preload_ms(const struct cellar_session *s);
+
 /* Sends; a failure fails the session. */
 void cellar_session_send(struct cellar_session *s, struct cellar_message *msg);
 
@@ -211,6 +230,9 @@ void cellar_session_ask_reset(struct cellar_session *s);
  * or ends: with the engine's reason. */
 void cellar_session_detach(struct cellar_session *s,
                            const struct cellar_error *err);
+/* Attaches to the container that is recorded. */
+enum cellar_code cellar_session_attach(struct cellar_session *s,
+                                       struct cellar_error *err);
 /* In its turn, while detached. */
 void cellar_session_seek(struct cellar_session *s);
 /* The engine has attached, or started, the container: its callback. */
@@ -221,6 +243,31 @@ cellar_engine_started_fn cellar_session_on_started;
 enum cellar_code cellar_session_begun(struct cellar_session *s,
                                       enum cellar_code code,
                                       cellar_session_fn *done, void *user);
+
+/* ------------------------------------ session_start.c, session_take.c --- */
+
+/* As cellar_start_async(), of a name that is reserved too. */
+enum cellar_code cellar_session_start(struct cellar *c,
+                                      const struct cellar_spec *spec,
+                                      cellar_session_fn *done, void *user,
+                                      struct cellar_error *err);
+/* The start of a session that has been nothing but a spec so far. */
+enum cellar_code cellar_session_begin_start(struct cellar_session *s,
+                                            struct cellar_error *err);
+
+/* What the host keeps to, or tells the agent anew: from the spec, into the
+ * record, from now on. */
+void cellar_session_fill_terms(struct cellar_session *s);
+
+/* An unnamed session of this process that stood ready, and that nobody has had,
+ * is to be `name`'s, or to stay unnamed: greeted anew, and `done` told. On
+ * failure nothing has changed. */
+enum cellar_code cellar_session_give(struct cellar_session *s, const char *name,
+                                     cellar_session_fn *done, void *user,
+                                     struct cellar_error *err);
+
+/* What was taken could not be had, and is gone: a start in its place. */
+void cellar_session_start_instead(struct cellar_session *s);
 
 /* ------------------------------------ session_greet.c: host and agent ---- */
 

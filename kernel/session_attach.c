@@ -43,8 +43,8 @@ static enum cellar_code check_record(struct cellar_session *s,
                        r->lost);
 }
 
-static enum cellar_code attach(struct cellar_session *s,
-                               struct cellar_error *err)
+enum cellar_code cellar_session_attach(struct cellar_session *s,
+                                       struct cellar_error *err)
 {
     struct cellar_engine *engine = cellar_supervisor_engine(s->c);
     s->pending++;
@@ -73,9 +73,11 @@ static enum cellar_code begin_adopt(struct cellar_session *s, const char *name,
     if (code != CELLAR_OK)
         return code;
     s->arrival = CELLAR_ARRIVAL_ADOPT;
+    (void)snprintf(s->dir, sizeof s->dir, "%s", name);
     cellar_session_journal_open(s);
-    cellar_timer_set(s->deadline, CELLAR_ADOPT_MS);
-    return attach(s, err);
+    cellar_timer_set(s->deadline,
+                     CELLAR_ADOPT_MS + cellar_session_preload_ms(s));
+    return cellar_session_attach(s, err);
 }
 
 enum cellar_code cellar_adopt_async(struct cellar *c, const char *name,
@@ -152,7 +154,7 @@ static void attach_again(struct cellar_session *s)
     s->arrival = CELLAR_ARRIVAL_RETURN;
     s->detached = false;
     s->ready = false;
-    if (attach(s, &err) != CELLAR_OK)
+    if (cellar_session_attach(s, &err) != CELLAR_OK)
         seek_later(s, err.msg);
 }
 
@@ -187,7 +189,7 @@ void cellar_session_seek(struct cellar_session *s)
     cellar_timer_unset(s->keepalive);
     if (s->pending > 0)
         return;
-    if (s->arrival == CELLAR_ARRIVAL_START && s->live_since_us == 0) {
+    if (s->arrival != CELLAR_ARRIVAL_ADOPT && s->live_since_us == 0) {
         cellar_session_fail(s, false, CELLAR_E_LOST, "%s", s->away);
         return;
     }
@@ -224,6 +226,8 @@ static void attach_failed(struct cellar_session *s,
         cellar_session_kick(s);
     else if (s->arrival == CELLAR_ARRIVAL_RETURN)
         seek_later(s, err->msg);
+    else if (s->arrival == CELLAR_ARRIVAL_TAKE)
+        cellar_session_fail(s, false, err->code, "%s", err->msg);
     else if (s->arrival == CELLAR_ARRIVAL_ADOPT && err->code == CELLAR_E_LOST)
         cellar_session_fail(s, false, CELLAR_E_LOST, "session '%s' is lost",
                             s->record.name);

@@ -175,7 +175,10 @@ enum cellar_code cellar_branches_record(struct cellar_session *s,
     if (first == 0 || first > UINT32_MAX - branches->count)
         return cellar_fail(err, CELLAR_E_PROTO,
                            "the agent gave no lanes to the branches");
-    enum cellar_code code = save_all(s, branches, first, err);
+    s->record.forked = 1;
+    enum cellar_code code = cellar_record_save(&s->hold, &s->record, err);
+    if (code == CELLAR_OK)
+        code = save_all(s, branches, first, err);
     if (code == CELLAR_OK)
         write_all(s, branches, first);
     else
@@ -215,7 +218,7 @@ enum cellar_code cellar_fork(struct cellar_session *s, const char *const *names,
 
 bool cellar_session_shares(const struct cellar_session *s)
 {
-    return s->record.name[0] &&
+    return cellar_record_may_share(&s->record) &&
            cellar_record_shares(cellar_supervisor_state_dir(s->c),
                                 s->record.name, s->record.container);
 }

@@ -162,7 +162,8 @@ static void watch(struct cellar_session *s, const struct cellar_job *job)
 {
     if (job->timeout_ms > 0)
         cellar_timer_set(s->deadline, job->timeout_ms + s->record.grace_ms +
-                                          CELLAR_SLACK_MS);
+                                          CELLAR_SLACK_MS +
+                                          cellar_session_preload_ms(s));
     else
         cellar_timer_unset(s->deadline);
 }

@@ -8,6 +8,7 @@
 #include "control.h"
 #include "fail.h"
 #include "session.h"
+#include "spec.h"
 #include "supervisor_private.h"
 
 /* Milliseconds from now until the agent ends by itself; 0: never. */
@@ -33,7 +34,10 @@ enum cellar_code cellar_session_greet(struct cellar_session *s, bool first,
                                      .nofile = r->files,
                                      .fsize = r->file_bytes,
                                      .policy = r->checkpoint};
-    if (s->arrival != CELLAR_ARRIVAL_RETURN)
+    (void)snprintf(hello.preload, sizeof hello.preload, "%s", r->preload);
+    bool known = s->arrival == CELLAR_ARRIVAL_RETURN ||
+                 s->arrival == CELLAR_ARRIVAL_TAKE;
+    if (!known)
         cellar_channel_init(&s->channel, r->key, r->delivered);
     return cellar_channel_greet(&s->channel, first, &hello, err);
 }
@@ -67,13 +71,13 @@ static void on_control(void *user, enum cellar_request request)
 static void settle_in(struct cellar_session *s)
 {
     struct cellar_error err = {0};
-    if (s->arrival == CELLAR_ARRIVAL_START)
+    if (s->arrival != CELLAR_ARRIVAL_ADOPT)
         cellar_session_journal_open(s); /* its Python is known now */
     cellar_session_journal_live(s);
     if (s->record.lifetime_ms > 0)
         cellar_timer_set(s->lifetime,
                          life_left(&s->record) - CELLAR_LIFETIME_SLACK_MS);
-    if (s->record.name[0] &&
+    if (s->record.name[0] && !cellar_name_is_ready(s->record.name) &&
         cellar_control_new(cellar_supervisor_loop(s->c), &s->hold, on_control,
                            s, &s->control, &err) != CELLAR_OK)
         cellar_supervisor_log(s->c, "session '%s': %s", s->record.name,
@@ -129,6 +133,11 @@ void cellar_session_on_welcome(struct cellar_session *s,
     s->generation = welcome->generation;
     s->last_cell = welcome->last_cell;
     s->last_delivery = welcome->delivered;
+    if (s->arrival == CELLAR_ARRIVAL_TAKE && welcome->last_cell > 0) {
+        cellar_session_fail(s, false, CELLAR_E_PROTO,
+                            "the ready session was used before");
+        return;
+    }
     if (s->arrival == CELLAR_ARRIVAL_ADOPT)
         take_stock(s, welcome);
     if (s->arrival != CELLAR_ARRIVAL_START && welcome->ready)
@@ -163,14 +172,18 @@ void cellar_session_on_ready(struct cellar_session *s,
 void cellar_session_on_fault(struct cellar_session *s,
                              const struct cellar_msg_fault *fault)
 {
-    bool image = fault->code <= CELLAR_FAULT_EXTENSION;
+    bool preload = fault->code == CELLAR_FAULT_PRELOAD;
+    bool image = fault->code <= CELLAR_FAULT_EXTENSION || preload;
     bool ended = fault->code == CELLAR_FAULT_ENDED;
     s->words_len = 0;
     s->diagnosed = true; /* by the agent: it lives, and has told why */
     cellar_session_fail(s, false, image ? CELLAR_E_IMAGE : CELLAR_E_LOST,
-                        "%s %s%s: %.*s", ended ? "session" : "image",
+                        "%s %s%s: %.*s%s", ended ? "session" : "image",
                         ended ? s->record.name : s->record.image,
                         ended ? " is lost" : "",
                         (int)(fault->text.len < 300 ? fault->text.len : 300),
-                        (const char *)fault->text.data);
+                        (const char *)fault->text.data,
+                        preload ? "; install it in the image, or take it out "
+                                  "of --preload"
+                                : "");
 }

@@ -5,13 +5,15 @@
 
 #include "fail.h"
 #include "session.h"
+#include "spec.h"
 #include "supervisor_private.h"
 
 /* The journal, when this session is to be written and it can be now. */
 static struct cellar_journal *journal_of(struct cellar_session *s)
 {
     struct cellar_error err = {0};
-    if (!s->record.name[0] || !s->record.container[0])
+    bool named = s->record.name[0] && !cellar_name_is_ready(s->record.name);
+    if (!named || !s->record.container[0])
         return NULL;
     struct cellar_journal *journal = cellar_supervisor_writes(s->c);
     if (!journal || s->place.session > 0)

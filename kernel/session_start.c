@@ -10,6 +10,21 @@
 #include "spec.h"
 #include "supervisor_private.h"
 
+void cellar_session_fill_terms(struct cellar_session *s)
+{
+    struct cellar_record *r = &s->record;
+    const struct cellar_spec *spec = &s->spec;
+    r->created = (uint64_t)time(NULL);
+    r->output_bytes = spec->output_bytes;
+    r->timeout_ms = spec->timeout_ms;
+    r->grace_ms = spec->grace_ms;
+    r->lease_ms = spec->lease_ms;
+    r->queue_cells = spec->queue_cells;
+    r->lifetime_ms = spec->lifetime_ms;
+    if (!spec->name && r->lease_ms > CELLAR_UNNAMED_LEASE_MS)
+        r->lease_ms = CELLAR_UNNAMED_LEASE_MS;
+}
+
 static void fill_record(struct cellar_session *s)
 {
     struct cellar_record *r = &s->record;
@@ -17,21 +32,15 @@ static void fill_record(struct cellar_session *s)
     (void)snprintf(r->name, sizeof r->name, "%s", spec->name ? spec->name : "");
     (void)snprintf(r->image, sizeof r->image, "%s",
                    spec->rootfs ? spec->rootfs : spec->image);
+    (void)snprintf(r->preload, sizeof r->preload, "%s",
+                   spec->preload ? spec->preload : "");
     randombytes_buf(r->key, sizeof r->key);
-    r->created = (uint64_t)time(NULL);
     r->memory_bytes = spec->memory_bytes;
     r->files = spec->files;
     r->file_bytes = spec->file_bytes;
     r->pids = spec->pids;
-    r->output_bytes = spec->output_bytes;
-    r->timeout_ms = spec->timeout_ms;
-    r->grace_ms = spec->grace_ms;
-    r->lease_ms = spec->lease_ms;
-    r->queue_cells = spec->queue_cells;
-    r->lifetime_ms = spec->lifetime_ms;
     r->checkpoint = spec->checkpoint;
-    if (!spec->name && r->lease_ms > CELLAR_UNNAMED_LEASE_MS)
-        r->lease_ms = CELLAR_UNNAMED_LEASE_MS;
+    cellar_session_fill_terms(s);
 }
 
 /* Of many that start at once some wait for the others: only from here on is
@@ -85,8 +94,9 @@ static void note_container(void *user, const struct cellar_container *container)
     }
     if (cellar_reaper_look(s->reaper, container))
         return;
-    s->old_alive |= s->record.name[0] &&
-                    !strcmp(container->session, s->record.name) &&
+    bool same = !strcmp(container->session, s->record.name) ||
+                !strcmp(container->id, s->old);
+    s->old_alive |= s->record.name[0] && same &&
                     !strcmp(container->owner, cellar_supervisor_owner(s->c));
 }
 
@@ -145,17 +155,34 @@ static void on_listed(void *user, const struct cellar_error *err)
     }
 }
 
-static enum cellar_code begin_start(struct cellar_session *s,
-                                    struct cellar_error *err)
+/* The session of this name, if there is one, may live in a container that was
+ * made under another. */
+static enum cellar_code take_name(struct cellar_session *s,
+                                  struct cellar_error *err)
+{
+    const char *state_dir = cellar_supervisor_state_dir(s->c);
+    const char *name = s->spec.name;
+    struct cellar_record old = {0};
+    enum cellar_code code = cellar_hold_take(state_dir, name, &s->hold, err);
+    if (code != CELLAR_OK)
+        return code;
+    (void)snprintf(s->dir, sizeof s->dir, "%s", name);
+    if (cellar_record_load(state_dir, name, &old, NULL) == CELLAR_OK)
+        (void)snprintf(s->old, sizeof s->old, "%s", old.container);
+    sodium_memzero(old.key, sizeof old.key);
+    return CELLAR_OK;
+}
+
+enum cellar_code cellar_session_begin_start(struct cellar_session *s,
+                                            struct cellar_error *err)
 {
     struct cellar_engine *engine = cellar_supervisor_engine(s->c);
-    const char *state_dir = cellar_supervisor_state_dir(s->c);
     enum cellar_code code = CELLAR_OK;
     if (!cellar_supervisor_id(s->c, err))
         return CELLAR_E_SYS;
     fill_record(s);
     if (s->spec.name)
-        code = cellar_hold_take(state_dir, s->spec.name, &s->hold, err);
+        code = take_name(s, err);
     if (code == CELLAR_OK)
         code = cellar_reaper_new(s->c, s->spec.name, &s->reaper, err);
     if (code != CELLAR_OK)
@@ -174,13 +201,20 @@ enum cellar_code cellar_start_async(struct cellar *c,
                                     struct cellar_error *err)
 {
     enum cellar_code code = cellar_spec_check(spec, err);
-    if (code != CELLAR_OK)
-        return code;
+    return code == CELLAR_OK ? cellar_session_start(c, spec, done, user, err)
+                             : code;
+}
+
+enum cellar_code cellar_session_start(struct cellar *c,
+                                      const struct cellar_spec *spec,
+                                      cellar_session_fn *done, void *user,
+                                      struct cellar_error *err)
+{
     struct cellar_session *s = cellar_session_new(c, err);
     if (!s)
         return CELLAR_E_NOMEM;
-    code = cellar_spec_copy(spec, &s->spec, err);
+    enum cellar_code code = cellar_spec_copy(spec, &s->spec, err);
     if (code == CELLAR_OK)
-        code = begin_start(s, err);
+        code = cellar_session_begin_start(s, err);
     return cellar_session_begun(s, code, done, user);
 }

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "fail.h"
+#include "proto/limits.h"
+#include "proto/preload.h"
 
 #define KIB     (UINT64_C(1) << 10)
 #define MIB     (UINT64_C(1) << 20)
@@ -96,6 +98,29 @@ enum cellar_code cellar_name_check(const char *name, struct cellar_error *err)
     return CELLAR_OK;
 }
 
+static bool is_of(const char *name, const char *prefix)
+{
+    size_t len = strlen(prefix);
+    return strncmp(name, prefix, len) == 0 &&
+           strlen(name) <= CELLAR_NAME_BYTES_MAX &&
+           strspn(name + len, "0123456789abcdef-") == strlen(name + len);
+}
+
+bool cellar_name_is_ready(const char *name)
+{
+    return is_of(name, CELLAR_READY_PREFIX);
+}
+
+bool cellar_name_is_taken(const char *name)
+{
+    return is_of(name, CELLAR_TAKEN_PREFIX);
+}
+
+bool cellar_name_is_reserved(const char *name)
+{
+    return cellar_name_is_ready(name) || cellar_name_is_taken(name);
+}
+
 static enum cellar_code check_numbers(const struct cellar_spec *spec,
                                       struct cellar_error *err)
 {
@@ -156,6 +181,21 @@ static enum cellar_code check_mount(const char *mount, struct cellar_error *err)
     return CELLAR_OK;
 }
 
+static enum cellar_code check_preload(const char *preload,
+                                      struct cellar_error *err)
+{
+    size_t len = strnlen(preload, CELLAR_PRELOAD_MAX + 1);
+    if (len > CELLAR_PRELOAD_MAX)
+        return cellar_fail(err, CELLAR_E_USAGE, "preload is over %u bytes long",
+                           CELLAR_PRELOAD_MAX);
+    if (!cellar_preload_valid(preload, len))
+        return cellar_fail(err, CELLAR_E_USAGE,
+                           "bad preload '%.100s': write names of modules "
+                           "with commas between them, like numpy,os.path",
+                           preload);
+    return CELLAR_OK;
+}
+
 enum cellar_code cellar_spec_check(const struct cellar_spec *spec,
                                    struct cellar_error *err)
 {
@@ -168,6 +208,8 @@ enum cellar_code cellar_spec_check(const struct cellar_spec *spec,
         code = check_word("network", spec->network, err);
     if (code == CELLAR_OK && spec->runtime)
         code = check_word("runtime", spec->runtime, err);
+    if (code == CELLAR_OK && spec->preload)
+        code = check_preload(spec->preload, err);
     if (code == CELLAR_OK && spec->rootfs)
         code = check_rootfs(spec->rootfs, err);
     for (size_t i = 0; code == CELLAR_OK && i < CELLAR_MOUNTS_MAX; i++)
@@ -204,6 +246,7 @@ enum cellar_code cellar_spec_copy(const struct cellar_spec *from,
     all &= own(&copy.runtime);
     all &= own(&copy.rootfs);
     all &= own(&copy.network);
+    all &= own(&copy.preload);
     for (size_t i = 0; i < CELLAR_MOUNTS_MAX; i++)
         all &= own(&copy.mounts[i]);
     for (size_t i = 0; i < CELLAR_ALLOW_MAX; i++)
@@ -223,6 +266,7 @@ void cellar_spec_done(struct cellar_spec *spec)
     free((char *)spec->runtime);
     free((char *)spec->rootfs);
     free((char *)spec->network);
+    free((char *)spec->preload);
     for (size_t i = 0; i < CELLAR_MOUNTS_MAX; i++)
         free((char *)spec->mounts[i]);
     for (size_t i = 0; i < CELLAR_ALLOW_MAX; i++)

@@ -50,6 +50,16 @@ enum cellar_code cellar_spec_check(const struct cellar_spec *spec,
     "a name has 1 to 63 of a-z 0-9 . _ - and begins with a letter or digit"
 enum cellar_code cellar_name_check(const char *name, struct cellar_error *err);
 
+/* Names that nobody can give, since no name begins with a dot: of sessions that
+ * stand ready in a pool, and of those that were taken from one by a process
+ * which uses them unnamed (ready.h). */
+#define CELLAR_READY_PREFIX ".pool-"
+#define CELLAR_TAKEN_PREFIX ".taken-"
+bool cellar_name_is_ready(const char *name);
+bool cellar_name_is_taken(const char *name);
+/* Either. */
+bool cellar_name_is_reserved(const char *name);
+
 #define CELLAR_IMAGE_PRESET "cellar-runtime:slim"
 
 /* What a session's files are from on `engine`: its image, or the folder that is

@@ -37,6 +37,7 @@ struct cellar {
     struct cellar_session *sessions;
     char *state_dir;
     char *data_dir;
+    char *host;
     char owner[CELLAR_OWNER_BYTES];
     char id[CELLAR_SUPERVISOR_ID_BYTES];
     int alive_fd;
@@ -71,6 +72,11 @@ const char *cellar_supervisor_state_dir(const struct cellar *c)
 const char *cellar_supervisor_owner(const struct cellar *c)
 {
     return c->owner;
+}
+
+const char *cellar_supervisor_host(const struct cellar *c)
+{
+    return c->host;
 }
 
 /* Made when the first session is started: whoever only looks needs none, and
@@ -320,7 +326,9 @@ static enum cellar_code open_all(struct cellar *c,
         return cellar_fail(err, code, "libsodium could not be started");
     c->state_dir = find_state_dir(config->state_dir);
     c->data_dir = find_data_dir(config->data_dir);
-    if (!c->state_dir || !c->data_dir)
+    const char *host = first_of(config->host, getenv("DOCKER_HOST"));
+    c->host = strdup(host ? host : "");
+    if (!c->state_dir || !c->data_dir || !c->host)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     code = cellar_state_open(c->state_dir, c->owner, err);
     if (code == CELLAR_OK)
@@ -427,6 +435,7 @@ void cellar_free(struct cellar *c)
     cellar_loop_free(c->loop);
     free(c->state_dir);
     free(c->data_dir);
+    free(c->host);
     free(c);
 }
 

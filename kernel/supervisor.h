@@ -16,6 +16,8 @@ struct cellar_engine *cellar_supervisor_engine(struct cellar *c);
 const char *cellar_supervisor_data_dir(const struct cellar *c);
 const char *cellar_supervisor_state_dir(const struct cellar *c);
 const char *cellar_supervisor_owner(const struct cellar *c);
+/* The engine's address, as far as it was given; "". */
+const char *cellar_supervisor_host(const struct cellar *c);
 
 /* This process's id, under which its containers are known to be alive
  * (reaper.h). NULL: the state directory can't be written. */

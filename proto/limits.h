@@ -64,6 +64,9 @@
 /* Why a checkpoint was not taken, in a line. */
 #define CELLAR_WHY_MAX 256u
 
+/* Modules to import at a worker's start: some twenty names. */
+#define CELLAR_PRELOAD_MAX 512u
+
 /* A duration in milliseconds (139 years): added to a clock's reading it can't
  * overflow 64 bits, not even in nanoseconds. */
 #define CELLAR_MS_MAX (1ull << 42)

@@ -3,6 +3,8 @@
 #include <msgpack.h>
 #include <string.h>
 
+#include "preload.h"
+
 /* How a field looks in C, and what it is in msgpack. */
 enum kind {
     NUMBER, /* uint64_t; an unsigned integer of min..max */
@@ -11,7 +13,8 @@ enum kind {
     BYTES,  /* struct cellar_bytes; bin of min..max bytes */
     PARTS,  /* size_t at `at`, the parts at `more`; array of [type, data],
              * min..max of them */
-    KEPT    /* the same, of [tag, after, age_ms] */
+    KEPT,   /* the same, of [tag, after, age_ms] */
+    MODULES /* char[CELLAR_PRELOAD_MAX + 1]; bin */
 };
 
 struct field {
@@ -58,6 +61,7 @@ static const struct field hello_fields[] = {
     U64(hello.nofile, 0, UINT64_MAX),
     U64(hello.fsize, 0, UINT64_MAX),
     U64(hello.policy, 0, CELLAR_CHECKPOINT_AUTO),
+    {.kind = MODULES, .at = AT(hello.preload)},
 };
 static const struct field tag_fields[] = {
     BIN(tag.tag, 1, CELLAR_CHECKPOINT_TAG_MAX),
@@ -110,7 +114,7 @@ static const struct field done_fields[] = {
     BIN(done.checkpoint_why, 0, CELLAR_WHY_MAX),
 };
 static const struct field fault_fields[] = {
-    U64(fault.code, CELLAR_FAULT_NO_PYTHON, CELLAR_FAULT_ENDED),
+    U64(fault.code, CELLAR_FAULT_NO_PYTHON, CELLAR_FAULT_PRELOAD),
     BIN(fault.text, 0, CELLAR_MESSAGE_MAX),
 };
 static const struct field reply_fields[] = {
@@ -213,6 +217,14 @@ static enum cellar_code check_parts(const struct cellar_mime_part *parts,
     return CELLAR_OK;
 }
 
+static enum cellar_code check_modules(const char *text)
+{
+    size_t len = strnlen(text, CELLAR_PRELOAD_MAX + 1);
+    if (len > CELLAR_PRELOAD_MAX)
+        return CELLAR_E_LIMIT;
+    return cellar_preload_valid(text, len) ? CELLAR_OK : CELLAR_E_PROTO;
+}
+
 static enum cellar_code check_field(const struct field *field,
                                     const struct cellar_message *msg)
 {
@@ -233,6 +245,8 @@ static enum cellar_code check_field(const struct field *field,
         code = check_range(*count, field->min, field->max);
         return code != CELLAR_OK ? code
                                  : check_kept(at(msg, field->more), *count);
+    case MODULES:
+        return check_modules(at(msg, field->at));
     case FLAG:
     case NONCE:
         break;
@@ -343,6 +357,7 @@ static void pack_field(msgpack_packer *pk, const struct field *field,
     const uint64_t *number = at(msg, field->at);
     const size_t *count = at(msg, field->at);
     const bool *flag = at(msg, field->at);
+    const char *text = at(msg, field->at);
     switch (field->kind) {
     case NUMBER:
         msgpack_pack_uint64(pk, *number);
@@ -361,6 +376,9 @@ static void pack_field(msgpack_packer *pk, const struct field *field,
         break;
     case KEPT:
         pack_kept(pk, at(msg, field->more), *count);
+        break;
+    case MODULES:
+        msgpack_pack_bin_with_body(pk, text, strlen(text));
         break;
     }
 }
@@ -466,6 +484,19 @@ static bool read_kept(const msgpack_object *from, size_t *count,
     return true;
 }
 
+/* A text with a zero byte in it would be another one here. */
+static bool read_modules(const msgpack_object *from, char *to)
+{
+    struct cellar_bytes bytes = {0};
+    if (!read_bytes(from, &bytes) || bytes.len > CELLAR_PRELOAD_MAX ||
+        !cellar_preload_valid((const char *)bytes.data, bytes.len))
+        return false;
+    if (bytes.len > 0)
+        memcpy(to, bytes.data, bytes.len);
+    to[bytes.len] = '\0';
+    return true;
+}
+
 static bool read_field(const msgpack_object *from, const struct field *field,
                        struct cellar_message *msg)
 {
@@ -483,6 +514,8 @@ static bool read_field(const msgpack_object *from, const struct field *field,
         return read_parts(from, to, room(msg, field->more));
     case KEPT:
         return read_kept(from, to, room(msg, field->more));
+    case MODULES:
+        return read_modules(from, to);
     }
     return false;
 }

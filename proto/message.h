@@ -82,7 +82,8 @@ struct cellar_mime_part {
     X(SANDBOX, 5, "sandbox", "the worker could not be confined")               \
     X(WORKER, 6, "worker", "the worker did not start")                         \
     X(INTERNAL, 7, "internal", "the agent failed")                             \
-    X(ENDED, 8, "ended", "the session has ended, and others go on beside it")
+    X(ENDED, 8, "ended", "the session has ended, and others go on beside it")  \
+    X(PRELOAD, 9, "preload", "a module could not be imported")
 
 enum cellar_fault {
 #define CELLAR_FAULT_ENUM(name, number, word, text)                            \
@@ -102,6 +103,7 @@ struct cellar_msg_hello {
     uint64_t nofile;
     uint64_t fsize;
     uint64_t policy; /* enum cellar_checkpoint_policy, of checkpoints */
+    char preload[CELLAR_PRELOAD_MAX + 1]; /* preload.h; NUL-terminated */
 };
 
 struct cellar_msg_run {

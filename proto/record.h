@@ -93,7 +93,8 @@ enum cellar_boot_status {
     CELLAR_BOOT_MUSL = 202,
     CELLAR_BOOT_OLD_PYTHON = 203,
     CELLAR_BOOT_EXTENSION = 204,
-    CELLAR_BOOT_SANDBOX = 205
+    CELLAR_BOOT_SANDBOX = 205,
+    CELLAR_BOOT_PRELOAD = 206 /* the last line says which module, and why */
 };
 
 #endif

@@ -128,6 +128,9 @@ struct cellar_spec {
     uint64_t lease_ms;     /* without a supervisor the session ends */
     uint64_t lifetime_ms;  /* of the session; 0: no end */
     uint64_t checkpoint;   /* enum cellar_checkpoint_policy */
+    const char *preload;   /* modules that every worker imports before it is
+                              ready, "numpy,os.path"; NULL: none. No name of
+                              theirs is bound */
     const char *mounts[CELLAR_MOUNTS_MAX]; /* "/host/dir:/inside[:rw]";
                                               read-only unless :rw */
     const char *allow[CELLAR_ALLOW_MAX];   /* protections that may be missing,
@@ -138,9 +141,9 @@ CELLAR_API void cellar_spec_init(struct cellar_spec *spec);
 
 /* Starts a session and waits until its Python is ready. Borrows `spec` for
  * the call. Errors: E_USAGE a field is out of bounds (named); E_EXISTS the
- * name is taken; E_IMAGE the image is missing, or has no fitting Python;
- * E_DENIED, E_ENGINE, E_TIMEOUT the engine (named, with the cure). Nothing is
- * left behind on failure. */
+ * name is taken; E_IMAGE the image is missing, has no fitting Python, or not
+ * what `preload` names; E_DENIED, E_ENGINE, E_TIMEOUT the engine (named, with
+ * the cure). Nothing is left behind on failure. */
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_start(struct cellar *c, const struct cellar_spec *spec,
              struct cellar_session **out, struct cellar_error *err);
@@ -302,6 +305,50 @@ CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_stop_async(struct cellar_session *s, cellar_session_fn *done, void *user,
                   struct cellar_error *err);
 
+/* --------------------------------------------------------------- pools -- */
+
+/* Sessions that are started before anybody asks for one: a pool keeps `size` of
+ * them ready, and starts another for each that is taken or ends. All that is
+ * done in cellar_dispatch(), and in waiting calls; a start that fails is tried
+ * again, ever more patiently. Nobody has used what is given out, and nobody
+ * else gets it. */
+struct cellar_pool;
+#define CELLAR_POOL_MAX 1024
+
+/* Begins at once. Copies `spec`, which has no name. E_USAGE; E_NOMEM. Freed
+ * with cellar_pool_free() before its supervisor. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_new(struct cellar *c, const struct cellar_spec *spec, size_t size,
+                struct cellar_pool **out, struct cellar_error *err);
+
+/* Takes a session out, to be called `name`, or (NULL) unnamed: a ready one,
+ * after one handshake; where none is, or it does not answer, one is started as
+ * cellar_start() does. Errors as of that. */
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_take(struct cellar_pool *pool, const char *name,
+                 struct cellar_session **out, struct cellar_error *err);
+CELLAR_API CELLAR_CHECK enum cellar_code
+cellar_pool_take_async(struct cellar_pool *pool, const char *name,
+                       cellar_session_fn *done, void *user,
+                       struct cellar_error *err);
+
+struct cellar_pool_stats {
+    size_t size;
+    size_t ready;        /* can be taken now */
+    size_t starting;     /* will be */
+    uint64_t taken;      /* ready ones, so far */
+    uint64_t missed;     /* takes that had to start one */
+    const char *trouble; /* why the last start failed, or a ready one ended,
+                            until one succeeds; NULL; lent until the next call
+                            that gets the pool or its supervisor */
+};
+CELLAR_API void cellar_pool_stats(const struct cellar_pool *pool,
+                                  struct cellar_pool_stats *stats);
+
+/* What nobody took is removed, of which cellar_free() waits for the end. NULL
+ * is fine. */
+CELLAR_API void cellar_pool_free(struct cellar_pool *pool);
+
 /* ------------------------------------------------------------- results -- */
 
 struct cellar_part {
@@ -339,7 +386,8 @@ struct cellar_result {
     uint64_t limit_value; /* bytes; of a time: milliseconds */
     int exit_code;        /* when status is EXITED */
     int signal;           /* when status is KILLED */
-    char *reason;         /* the engine's, when status is LOST; else NULL */
+    char *reason;         /* the engine's, when status is LOST; why the state of
+                             a cell that is OK or ERROR was not kept; else NULL */
     uint64_t wall_us;
     uint64_t cpu_us;
     uint64_t peak_memory_bytes;
@@ -361,8 +409,9 @@ struct cellar_info {
     const char *container; /* id */
     const char *image;
     const char *engine;
-    const char *state;     /* "idle", "busy" (a cell runs), "lost", or the
-                              engine's word: "paused", "exited", ... */
+    const char *state;     /* "idle", "busy" (a cell runs), "lost", "ready" (in
+                              a pool for whoever takes it; it has no name), or
+                              the engine's word: "paused", "exited", ... */
     uint64_t created;      /* seconds since 1970 */
     uint64_t cells;        /* run so far, as far as recorded */
     uint64_t holder;       /* pid of the process that has it, or 0 */

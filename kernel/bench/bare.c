@@ -3,23 +3,24 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
+#include "kernel/engine/attach.h"
 #include "kernel/fail.h"
 #include "kernel/supervisor.h"
 
-/* Docker puts 8 bytes before each chunk of output; an echo of 200 bytes is
- * one chunk, or rarely two. */
-#define CHUNK_HEADER 8
-
 #define ROUND_MS 10000
+
+#define READ_BYTES (64u << 10)
 
 struct cellar_bare {
     struct cellar *c;
     struct cellar_stream *stream;
     char id[CELLAR_CONTAINER_ID_MAX + 1];
-    bool done; /* the engine call under way has called back */
+    bool done;   /* the engine call under way has called back */
+    bool framed; /* the engine puts headers before chunks, as Docker does */
+    struct cellar_attach attach;
     struct cellar_error err;
 };
 
@@ -77,8 +78,12 @@ static enum cellar_code start(struct cellar_bare *bare,
                               struct cellar_error *err)
 {
     struct cellar_engine *engine = cellar_supervisor_engine(bare->c);
+    const char *supervisor = cellar_supervisor_id(bare->c, err);
+    if (!supervisor)
+        return err->code;
     struct cellar_launch launch = {.spec = spec,
                                    .owner = cellar_supervisor_owner(bare->c),
+                                   .supervisor = supervisor,
                                    .uid = cellar_supervisor_pick_uid(NULL, 0),
                                    .entrypoint = "/cellar/echo"};
     enum cellar_code code =
@@ -105,6 +110,9 @@ enum cellar_code cellar_bare_new(struct cellar *c,
     if (!bare)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     bare->c = c;
+    bare->framed =
+        strcmp(cellar_supervisor_engine(c)->ops->name, "docker") == 0;
+    cellar_attach_init(&bare->attach);
     enum cellar_code code = start(bare, spec, err);
     if (code == CELLAR_OK)
         code = cellar_bare_round(bare, err);
@@ -116,35 +124,73 @@ enum cellar_code cellar_bare_new(struct cellar *c,
     return CELLAR_OK;
 }
 
+/* What of `len` bytes is the echo's. */
+static enum cellar_code count(struct cellar_bare *bare, const uint8_t *data,
+                              size_t len, size_t *got)
+{
+    struct cellar_attach_input in = {data, len};
+    struct cellar_attach_slice slice;
+    enum cellar_code code = CELLAR_OK;
+    if (!bare->framed) {
+        *got += len;
+        return CELLAR_OK;
+    }
+    while (!(code = cellar_attach_next(&bare->attach, &in, &slice)))
+        *got += slice.len;
+    return code == CELLAR_E_AGAIN ? CELLAR_OK : code;
+}
+
 /* Blocks in poll() as the plainest program would; the descriptor itself is
  * not blocking, since the event loop shares it. */
-static enum cellar_code receive(int fd, size_t want, struct cellar_error *err)
+static enum cellar_code receive(struct cellar_bare *bare, size_t want,
+                                struct cellar_error *err)
 {
-    char in[2 * (CELLAR_BARE_BYTES + CHUNK_HEADER)];
+    static uint8_t in[READ_BYTES];
+    int fd = cellar_stream_fd(bare->stream);
     struct pollfd ready = {.fd = fd, .events = POLLIN};
     size_t got = 0;
     while (got < want) {
         if (poll(&ready, 1, ROUND_MS) <= 0)
-            return cellar_fail(err, CELLAR_E_TIMEOUT, "no echo came");
-        ssize_t n = recv(fd, in, sizeof in, 0);
+            return cellar_fail(err, CELLAR_E_TIMEOUT,
+                               "the echo wrote %zu of %zu bytes", got, want);
+        ssize_t n = read(fd, in, sizeof in);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             continue;
         if (n <= 0)
             return cellar_fail(err, CELLAR_E_LOST, "the echo's stream ended");
-        got += (size_t)n;
+        if (count(bare, in, (size_t)n, &got) != CELLAR_OK)
+            return cellar_fail(err, CELLAR_E_PROTO,
+                               "the echo's stream makes no sense");
     }
+    return CELLAR_OK;
+}
+
+static enum cellar_code ask(struct cellar_bare *bare, const uint8_t *out,
+                            size_t len, struct cellar_error *err)
+{
+    enum cellar_code code = cellar_stream_write(bare->stream, out, len);
+    if (code != CELLAR_OK)
+        return cellar_fail(err, code, "writing to the echo container");
     return CELLAR_OK;
 }
 
 enum cellar_code cellar_bare_round(struct cellar_bare *bare,
                                    struct cellar_error *err)
 {
-    char out[CELLAR_BARE_BYTES];
-    int fd = cellar_stream_fd(bare->stream);
+    uint8_t out[CELLAR_BARE_BYTES];
     memset(out, 'x', sizeof out);
-    if (send(fd, out, sizeof out, MSG_NOSIGNAL) != (ssize_t)sizeof out)
-        return cellar_fail_errno(err, errno, "writing to the echo container");
-    return receive(fd, sizeof out + CHUNK_HEADER, err);
+    enum cellar_code code = ask(bare, out, sizeof out, err);
+    return code == CELLAR_OK ? receive(bare, sizeof out, err) : code;
+}
+
+enum cellar_code cellar_bare_output(struct cellar_bare *bare, uint64_t bytes,
+                                    struct cellar_error *err)
+{
+    uint8_t out[1 + sizeof bytes] = {0};
+    for (size_t i = 1; i < sizeof out; i++)
+        out[i] = (uint8_t)(bytes >> (8 * (sizeof out - 1 - i)));
+    enum cellar_code code = ask(bare, out, sizeof out, err);
+    return code == CELLAR_OK ? receive(bare, bytes, err) : code;
 }
 
 void cellar_bare_free(struct cellar_bare *bare)

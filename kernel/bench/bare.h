@@ -25,6 +25,11 @@ enum cellar_code cellar_bare_new(struct cellar *c,
 enum cellar_code cellar_bare_round(struct cellar_bare *bare,
                                    struct cellar_error *err);
 
+/* Has it write `bytes` at once, in lines of 1 KB, and reads them. E_TIMEOUT: it
+ * wrote less; an image made before it could does. */
+enum cellar_code cellar_bare_output(struct cellar_bare *bare, uint64_t bytes,
+                                    struct cellar_error *err);
+
 /* Removes the container. NULL is fine. */
 void cellar_bare_free(struct cellar_bare *bare);
 

@@ -9,26 +9,59 @@
 #include "cellar/cellar.h"
 #include "cellar/error.h"
 
-struct cellar_bench_cell {
-    uint64_t rounds; /* of each */
-    double p50_us, p99_us;
-    double bare_p50_us, bare_p99_us;
-    double ratio_to_bare; /* of the medians */
-};
-
-#define CELLAR_BENCH_ROUNDS 2000
-
-/* The round trip of `x+=1` in session `s`, beside that of a bare echo process
- * over the same kind of stream. `spec` is that of `s`. */
-enum cellar_code cellar_bench_cell(struct cellar *c, struct cellar_session *s,
-                                   const struct cellar_spec *spec,
-                                   uint64_t rounds,
-                                   struct cellar_bench_cell *out,
-                                   struct cellar_error *err);
-
 struct cellar_bench_times {
     double p50_us, p99_us, max_us;
 };
+
+struct cellar_report; /* report.h */
+
+/* What the benches with a report are asked. */
+struct cellar_bench_ask {
+    struct cellar *c;
+    const struct cellar_spec *spec; /* of the sessions, which are its own */
+    uint64_t rounds;                /* of each side; 0: the bench's choice */
+    uint64_t sessions;              /* memory; 0: the bench's choice */
+    const char *python;   /* one that has ipykernel; NULL: the usual one */
+    const char *data_dir; /* where the script is that measures ipykernel */
+};
+
+/* The round trip of `x+=1`, beside that of a bare echo process over the same
+ * kind of stream: back to back without checkpoints, unnamed and named (a named
+ * one's cells are written down); with checkpoints and a pause after each cell,
+ * as a user leaves, beside an echo with the same pauses; and with checkpoints
+ * back to back, where each cell waits for the copying. Beside ipykernel. */
+enum cellar_code cellar_bench_cell(const struct cellar_bench_ask *ask,
+                                   struct cellar_report *report,
+                                   struct cellar_error *err);
+
+/* A new session, from nothing to the result of its first cell, beside a bare
+ * container of the same spec until its first echo. */
+enum cellar_code cellar_bench_start(const struct cellar_bench_ask *ask,
+                                    struct cellar_report *report,
+                                    struct cellar_error *err);
+
+/* A session out of a pool that stands full, to the result of its first cell,
+ * beside one that is started. */
+enum cellar_code cellar_bench_pool(const struct cellar_bench_ask *ask,
+                                   struct cellar_report *report,
+                                   struct cellar_error *err);
+
+/* 50 MB of stdout in lines of 1 KB, from a cell and from a bare process. */
+enum cellar_code cellar_bench_output(const struct cellar_bench_ask *ask,
+                                     struct cellar_report *report,
+                                     struct cellar_error *err);
+
+/* What an idle session takes: inside, its processes' shares of memory, with and
+ * without a checkpoint; on the host, of a supervisor with many. */
+enum cellar_code cellar_bench_memory(const struct cellar_bench_ask *ask,
+                                     struct cellar_report *report,
+                                     struct cellar_error *err);
+
+/* Frames of 200 B and of 64 KB: packed and signed, verified and parsed, beside
+ * signing alone and copying alone. Needs no engine. */
+enum cellar_code cellar_bench_codec(const struct cellar_bench_ask *ask,
+                                    struct cellar_report *report,
+                                    struct cellar_error *err);
 
 struct cellar_bench_hostile {
     uint64_t rounds;     /* of each */
@@ -64,11 +97,17 @@ struct cellar_bench_scale {
     double output_bytes_per_s; /* all print at once */
     struct cellar_bench_times interrupt; /* all at once: to the cell's end */
     struct cellar_bench_times stop;      /* all at once */
-    uint64_t memory_bytes; /* of this process for one idle session: its share
-                              of what the allocator has given out */
-    uint64_t rss_bytes;    /* the same of the resident set */
-    double descriptors;    /* of this process for a session */
-    uint64_t threads;      /* of this process */
+    uint64_t memory_bytes;  /* of this process for one idle session: its share
+                               of what the allocator has given out */
+    uint64_t rss_bytes;     /* the same of the resident set */
+    double descriptors;     /* of this process for a session */
+    uint64_t threads;       /* of this process */
+    uint64_t inside_bytes;  /* a session's processes' shares of memory; 0: not
+                               to be seen */
+    uint64_t machine_bytes; /* what the machine has less for each session, all
+                               counted: the engine's and the kernel's too */
+    uint64_t failures;      /* starts, cells and stops */
+    char first_failure[CELLAR_ERROR_MSG_MAX];
 };
 
 #define CELLAR_BENCH_SESSIONS    100
@@ -76,7 +115,7 @@ struct cellar_bench_scale {
 
 /* So many named sessions of `spec`, all of one supervisor: started, run,
  * flooding, interrupted and stopped at once. Every result is checked: one that
- * is wrong, and one that fails, is an error. */
+ * is wrong is a failure, as one that fails, and the others go on. */
 enum cellar_code cellar_bench_scale(struct cellar *c,
                                     const struct cellar_spec *spec,
                                     uint64_t sessions, uint64_t cells,

@@ -1,111 +1,185 @@
-#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "bare.h"
-#include "bench.h"
+#include "checked.h"
 #include "kernel/fail.h"
 #include "kernel/loop.h"
+#include "peer.h"
+#include "report.h"
 #include "samples.h"
 
-/* Rounds before the other side has its turn: short enough that both meet the
- * same machine, long enough to be warm. */
+#define ROUNDS 2000
+
+/* Rounds before the next one has its turn: short enough that all meet the same
+ * machine, long enough to be warm. */
 #define TURN 50
 
-static enum cellar_code run_cell(struct cellar_session *s, const char *code,
-                                 struct cellar_error *err)
+/* The first of a turn find cold caches, of this process and of others: they are
+ * not counted. */
+#define WARM 5
+
+/* A session of the bench's own is gone this soon after a bench that died. */
+#define LEASE_MS 30000
+
+/* One of those that take turns: a session's cells, or the echo. */
+struct side {
+    const char *prefix; /* of its keys */
+    const char *text;
+    uint64_t pause_ms;
+    struct cellar_session *session;
+    struct cellar_samples samples;
+    enum cellar_checkpoint_policy policy;
+    bool named;
+    bool is_bare;
+};
+
+struct cell {
+    struct cellar_bare *bare;
+    struct side sides[6];
+};
+
+static const struct side sides[] = {
+    {"", "cell x+=1", .policy = CELLAR_CHECKPOINT_OFF},
+    {"named_", "the same, named", .named = true,
+     .policy = CELLAR_CHECKPOINT_OFF},
+    {"bare_", "bare echo, same stream", .is_bare = true},
+    {"kept_", "checkpoints, back to back", .policy = CELLAR_CHECKPOINT_AUTO},
+    {"paused_", "checkpoints, 10 ms apart", .policy = CELLAR_CHECKPOINT_AUTO,
+     .pause_ms = CELLAR_BENCH_PAUSE_MS},
+    {"paused_bare_", "bare echo, 10 ms apart", .is_bare = true,
+     .pause_ms = CELLAR_BENCH_PAUSE_MS}};
+
+#define SIDES (sizeof sides / sizeof sides[0])
+
+static enum cellar_code once(struct cell *cell, struct side *side,
+                             struct cellar_error *err)
 {
-    struct cellar_cell cell = {.code = code};
-    struct cellar_result *result = NULL;
-    enum cellar_code ended = cellar_run(s, &cell, &result, err);
-    if (ended == CELLAR_OK && result->status != CELLAR_STATUS_OK)
-        ended = cellar_fail(err, CELLAR_E_LOST, "cell %" PRIu64 " ended: %s",
-                            result->cell, cellar_status_name(result->status));
-    cellar_result_free(result);
-    return ended;
+    const struct cellar_expected *expected =
+        side->policy == CELLAR_CHECKPOINT_AUTO ? &cellar_copied
+                                               : &cellar_not_copied;
+    return side->is_bare
+               ? cellar_bare_round(cell->bare, err)
+               : cellar_checked_run(side->session, "x+=1", expected, err);
 }
 
-static enum cellar_code turn_cells(struct cellar_session *s, uint64_t rounds,
-                                   struct cellar_samples *samples,
-                                   struct cellar_error *err)
+static enum cellar_code turn(struct cell *cell, struct side *side,
+                             uint64_t rounds, struct cellar_error *err)
 {
     enum cellar_code code = CELLAR_OK;
-    for (uint64_t i = 0; i < rounds && code == CELLAR_OK; i++) {
+    for (uint64_t i = 0; i < WARM + rounds && code == CELLAR_OK; i++) {
+        if (side->pause_ms > 0)
+            cellar_checked_rest(side->pause_ms);
         uint64_t began = cellar_loop_now_us();
-        code = run_cell(s, "x+=1", err);
-        cellar_samples_add(samples, (double)(cellar_loop_now_us() - began));
+        code = once(cell, side, err);
+        if (i >= WARM)
+            cellar_samples_add(&side->samples, cellar_checked_since(began));
     }
     return code;
 }
 
-static enum cellar_code turn_bare(struct cellar_bare *bare, uint64_t rounds,
-                                  struct cellar_samples *samples,
-                                  struct cellar_error *err)
-{
-    enum cellar_code code = CELLAR_OK;
-    for (uint64_t i = 0; i < rounds && code == CELLAR_OK; i++) {
-        uint64_t began = cellar_loop_now_us();
-        code = cellar_bare_round(bare, err);
-        cellar_samples_add(samples, (double)(cellar_loop_now_us() - began));
-    }
-    return code;
-}
-
-/* The first turn of each warms up and is not counted. */
-static enum cellar_code measure(struct cellar_session *s,
-                                struct cellar_bare *bare, uint64_t rounds,
-                                struct cellar_samples *cells,
-                                struct cellar_samples *bares,
+static enum cellar_code measure(struct cell *cell, uint64_t rounds,
                                 struct cellar_error *err)
 {
-    struct cellar_samples none = {0};
-    enum cellar_code code = run_cell(s, "x = 0", err);
-    if (code == CELLAR_OK)
-        code = turn_cells(s, TURN, &none, err);
-    if (code == CELLAR_OK)
-        code = turn_bare(bare, TURN, &none, err);
-    for (uint64_t i = 0; i < rounds && code == CELLAR_OK; i += TURN) {
-        uint64_t turn = rounds - i < TURN ? rounds - i : TURN;
-        code = turn_cells(s, turn, cells, err);
-        if (code == CELLAR_OK)
-            code = turn_bare(bare, turn, bares, err);
+    enum cellar_code code = CELLAR_OK;
+    for (uint64_t i = 0; i < rounds; i += TURN) {
+        uint64_t now = rounds - i < TURN ? rounds - i : TURN;
+        for (size_t k = 0; k < SIDES && code == CELLAR_OK; k++)
+            code = turn(cell, &cell->sides[k], now, err);
     }
     return code;
 }
 
-static void summarize(uint64_t rounds, struct cellar_samples *cells,
-                      struct cellar_samples *bares,
-                      struct cellar_bench_cell *out)
+static enum cellar_code open_side(const struct cellar_bench_ask *ask,
+                                  struct side *side, struct cellar_error *err)
 {
-    *out = (struct cellar_bench_cell){
-        .rounds = rounds,
-        .p50_us = cellar_samples_percentile(cells, 50),
-        .p99_us = cellar_samples_percentile(cells, 99),
-        .bare_p50_us = cellar_samples_percentile(bares, 50),
-        .bare_p99_us = cellar_samples_percentile(bares, 99)};
-    if (out->bare_p50_us > 0)
-        out->ratio_to_bare = out->p50_us / out->bare_p50_us;
+    char name[CELLAR_NAME_BYTES_MAX + 1];
+    struct cellar_spec mine = *ask->spec;
+    if (side->is_bare)
+        return CELLAR_OK;
+    (void)snprintf(name, sizeof name, "bench-%ld", (long)getpid());
+    mine.name = side->named ? name : NULL;
+    mine.checkpoint = side->policy;
+    mine.lease_ms = LEASE_MS;
+    enum cellar_code code = cellar_start(ask->c, &mine, &side->session, err);
+    const struct cellar_expected any = {
+        .taken = side->policy == CELLAR_CHECKPOINT_AUTO ? CELLAR_TAKEN_YES
+                                                        : CELLAR_TAKEN_NONE};
+    return code == CELLAR_OK
+               ? cellar_checked_run(side->session, "x = 0", &any, err)
+               : code;
 }
 
-enum cellar_code cellar_bench_cell(struct cellar *c, struct cellar_session *s,
-                                   const struct cellar_spec *spec,
-                                   uint64_t rounds,
-                                   struct cellar_bench_cell *out,
+static enum cellar_code open_all(const struct cellar_bench_ask *ask,
+                                 struct cell *cell, uint64_t rounds,
+                                 struct cellar_error *err)
+{
+    enum cellar_code code =
+        cellar_bare_new(ask->c, ask->spec, &cell->bare, err);
+    for (size_t i = 0; i < SIDES && code == CELLAR_OK; i++) {
+        cell->sides[i] = sides[i];
+        if (!cellar_samples_init(&cell->sides[i].samples, rounds))
+            return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
+        code = open_side(ask, &cell->sides[i], err);
+    }
+    return code;
+}
+
+static enum cellar_code close_all(struct cell *cell, enum cellar_code code,
+                                  struct cellar_error *err)
+{
+    for (size_t i = 0; i < SIDES; i++) {
+        code = cellar_checked_stop(cell->sides[i].session, code, err);
+        cellar_samples_done(&cell->sides[i].samples);
+    }
+    cellar_bare_free(cell->bare);
+    return code;
+}
+
+static void tell(struct cell *cell, uint64_t rounds,
+                 struct cellar_report *report)
+{
+    for (size_t i = 0; i < SIDES; i++) {
+        const struct cellar_bench_times times =
+            cellar_samples_times(&cell->sides[i].samples);
+        cellar_report_times(report, sides[i].prefix, sides[i].text, &times);
+    }
+    cellar_report_ratio(report, "ratio_to_bare", "cell to bare echo", "p50_us",
+                        "bare_p50_us");
+    cellar_report_ratio(report, "named_ratio_to_bare", "named to bare echo",
+                        "named_p50_us", "bare_p50_us");
+    cellar_report_ratio(report, "paused_ratio_to_bare",
+                        "10 ms apart, with checkpoints", "paused_p50_us",
+                        "paused_bare_p50_us");
+    cellar_report_add(report, "rounds", "rounds of each, in turn",
+                      (double)rounds);
+}
+
+static void compare(const struct cellar_bench_ask *ask, uint64_t rounds,
+                    struct cellar_report *report)
+{
+    static const struct cellar_peer_figure figures[] = {
+        {"p50_us", "cell x+=1, p50"}, {"p99_us", "cell x+=1, p99"}};
+    const struct cellar_peer peer = {ask->python, ask->data_dir};
+    cellar_peer_measure(&peer, "cell", rounds, figures, 2, report);
+    cellar_report_ratio(report, "ipykernel_to_cellar",
+                        "ipykernel's to Cellar's", "ipykernel_p50_us",
+                        "p50_us");
+}
+
+enum cellar_code cellar_bench_cell(const struct cellar_bench_ask *ask,
+                                   struct cellar_report *report,
                                    struct cellar_error *err)
 {
-    struct cellar_samples cells = {0};
-    struct cellar_samples bares = {0};
-    struct cellar_bare *bare = NULL;
-    enum cellar_code code = CELLAR_OK;
-    if (!cellar_samples_init(&cells, rounds) ||
-        !cellar_samples_init(&bares, rounds))
-        code = cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
+    uint64_t rounds = ask->rounds ? ask->rounds : ROUNDS;
+    struct cell cell = {.bare = NULL};
+    enum cellar_code code = open_all(ask, &cell, rounds, err);
     if (code == CELLAR_OK)
-        code = cellar_bare_new(c, spec, &bare, err);
+        code = measure(&cell, rounds, err);
     if (code == CELLAR_OK)
-        code = measure(s, bare, rounds, &cells, &bares, err);
-    cellar_bare_free(bare);
+        tell(&cell, rounds, report);
+    code = close_all(&cell, code, err);
     if (code == CELLAR_OK)
-        summarize(rounds, &cells, &bares, out);
-    cellar_samples_done(&cells);
-    cellar_samples_done(&bares);
+        compare(ask, rounds < ROUNDS ? rounds : ROUNDS / 4, report);
     return code;
 }

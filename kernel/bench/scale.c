@@ -1,6 +1,4 @@
-#include <dirent.h>
 #include <inttypes.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,12 +39,14 @@ struct scale {
     uint64_t under_way;
     struct cellar_samples *samples; /* of the calls under way */
     bool interrupting;
+    uint64_t failures;
     struct cellar_error err; /* the first thing that went wrong */
 };
 
+/* The others go on: what is lost of many is a figure, too. */
 static void note(struct scale *all, const struct cellar_error *err)
 {
-    if (all->err.code == CELLAR_OK)
+    if (all->failures++ == 0)
         all->err = *err;
 }
 
@@ -61,12 +61,11 @@ static enum cellar_code await(struct scale *all, struct cellar_error *err)
     uint64_t began = cellar_loop_now_us();
     while (all->under_way > 0 && cellar_loop_now_us() - began < PATIENCE_US)
         (void)cellar_dispatch(all->c, 1000);
-    if (all->err.code == CELLAR_OK && all->under_way > 0)
-        cellar_fail(&all->err, CELLAR_E_TIMEOUT,
-                    "%" PRIu64 " sessions do not answer", all->under_way);
-    if (all->err.code != CELLAR_OK)
-        *err = all->err;
-    return all->err.code;
+    if (all->under_way > 0)
+        return cellar_fail(err, CELLAR_E_TIMEOUT,
+                           "%" PRIu64 " sessions do not answer",
+                           all->under_way);
+    return CELLAR_OK;
 }
 
 /* ------------------------------------------------------- start and stop -- */
@@ -113,7 +112,7 @@ static void on_stopped(void *user, struct cellar_session *s,
 
 /* Also after a failure: all that there is. A stop and the cells it ends always
  * come back, so nothing calls back later. */
-static enum cellar_code stop_all(struct scale *all, struct cellar_error *err)
+static void stop_all(struct scale *all)
 {
     for (uint64_t i = 0; i < all->count; i++) {
         struct one *one = &all->list[i];
@@ -129,9 +128,6 @@ static enum cellar_code stop_all(struct scale *all, struct cellar_error *err)
     }
     while (all->under_way > 0)
         (void)cellar_dispatch(all->c, 1000);
-    if (all->err.code != CELLAR_OK)
-        *err = all->err;
-    return all->err.code;
 }
 
 /* --------------------------------------------------------------- cells -- */
@@ -171,7 +167,7 @@ static void on_result(void *user, struct cellar_result *result,
     cellar_result_free(result);
     cellar_samples_add(one->all->samples, us);
     cellar_samples_add(&one->own, us);
-    if (one->left > 0 && one->all->err.code == CELLAR_OK)
+    if (one->left > 0)
         run_one(one);
 }
 
@@ -180,6 +176,8 @@ static void run_code(struct one *one, const char *code)
     struct cellar_error err = {0};
     struct cellar_cell cell = {.code = code};
     one->began_us = cellar_loop_now_us();
+    if (!one->session)
+        return; /* it did not start, which is counted */
     if (cellar_run_async(one->session, &cell, on_result, one, &err) ==
         CELLAR_OK)
         one->all->under_way++;
@@ -252,46 +250,26 @@ static enum cellar_code interrupt_at_once(struct scale *all,
     while (cellar_loop_now_us() < end)
         (void)cellar_dispatch(all->c, 50);
     for (uint64_t i = 0; i < all->count; i++) {
-        all->list[i].began_us = cellar_loop_now_us();
-        if (cellar_interrupt(all->list[i].session, err) != CELLAR_OK)
-            return err->code;
+        struct one *one = &all->list[i];
+        struct cellar_error ours = {0};
+        one->began_us = cellar_loop_now_us();
+        if (one->session && cellar_interrupt(one->session, &ours) != CELLAR_OK)
+            note(all, &ours);
     }
     enum cellar_code code = await(all, err);
     all->interrupting = false;
     return code;
 }
 
-/* ------------------------------------------------------- what it takes -- */
-
-struct taken {
-    uint64_t malloced, rss, descriptors;
-};
-
-static uint64_t count_entries(const char *path)
-{
-    DIR *dir = opendir(path);
-    uint64_t count = 0;
-    for (struct dirent *e = NULL; dir && (e = readdir(dir));)
-        count += e->d_name[0] != '.';
-    if (dir)
-        (void)closedir(dir);
-    return count;
-}
-
-static struct taken take_stock(void)
-{
-    (void)malloc_trim(0);
-    return (struct taken){.malloced = mallinfo2().uordblks + mallinfo2().hblkhd,
-                          .rss = cellar_process_bytes("VmRSS:"),
-                          .descriptors = count_entries("/proc/self/fd")};
-}
-
-static uint64_t share(uint64_t after, uint64_t before, uint64_t count)
-{
-    return after > before ? (after - before) / count : 0;
-}
-
 /* ----------------------------------------------------------- the whole -- */
+
+/* Of the calls since the last time. */
+static struct cellar_bench_times take_times(struct scale *all)
+{
+    struct cellar_bench_times times = cellar_samples_times(all->samples);
+    all->samples->count = 0;
+    return times;
+}
 
 static double slowest_to_median(struct scale *all)
 {
@@ -313,12 +291,12 @@ static enum cellar_code run_cells(struct scale *all, uint64_t cells,
                                   struct cellar_error *err)
 {
     enum cellar_code code = cells_in_turn(all, cells, err);
-    out->in_turn = cellar_samples_times(all->samples);
+    out->in_turn = take_times(all);
     uint64_t began = cellar_loop_now_us();
     if (code == CELLAR_OK)
         code = cells_at_once(all, cells, err);
     out->cells_per_s = (double)(cells * all->count) / since(began) * 1e6;
-    out->at_once = cellar_samples_times(all->samples);
+    out->at_once = take_times(all);
     out->slowest_to_median = slowest_to_median(all);
     began = cellar_loop_now_us();
     if (code == CELLAR_OK)
@@ -328,8 +306,41 @@ static enum cellar_code run_cells(struct scale *all, uint64_t cells,
     all->samples->count = 0;
     if (code == CELLAR_OK)
         code = interrupt_at_once(all, err);
-    out->interrupt = cellar_samples_times(all->samples);
+    out->interrupt = take_times(all);
     return code;
+}
+
+/* Idle, with the checkpoint of their last cell. Many share the pages of one
+ * file, so it is the sum that counts. */
+static void look_inside(struct scale *all, struct cellar_bench_scale *out)
+{
+    uint64_t sum = 0;
+    uint64_t seen = 0;
+    for (uint64_t i = 0; i < all->count; i++) {
+        struct cellar_shares shares;
+        if (!all->list[i].session ||
+            !cellar_shares_take(cellar_session_container(all->list[i].session),
+                                &shares))
+            continue;
+        sum += shares.agent_bytes + shares.worker_bytes;
+        seen++;
+    }
+    out->inside_bytes = seen > 0 ? sum / seen : 0;
+}
+
+static void look_outside(struct scale *all, const struct cellar_stock *before,
+                         uint64_t free_before, struct cellar_bench_scale *out)
+{
+    struct cellar_stock after = cellar_stock_take();
+    out->memory_bytes = cellar_stock_share(after.malloced_bytes,
+                                           before->malloced_bytes, all->count);
+    out->rss_bytes =
+        cellar_stock_share(after.rss_bytes, before->rss_bytes, all->count);
+    out->descriptors =
+        (double)(after.descriptors - before->descriptors) / (double)all->count;
+    out->threads = cellar_entry_count("/proc/self/task");
+    out->machine_bytes = cellar_stock_share(
+        free_before, cellar_machine_free_bytes(), all->count);
 }
 
 static enum cellar_code measure(struct scale *all,
@@ -337,19 +348,17 @@ static enum cellar_code measure(struct scale *all,
                                 struct cellar_bench_scale *out,
                                 struct cellar_error *err)
 {
-    struct taken before = take_stock();
+    struct cellar_stock before = cellar_stock_take();
+    uint64_t free_before = cellar_machine_free_bytes();
     uint64_t began = cellar_loop_now_us();
     enum cellar_code code = start_all(all, spec, err);
     out->start_all_us = since(began);
-    out->start = cellar_samples_times(all->samples);
+    out->start = take_times(all);
     if (code == CELLAR_OK)
         code = run_cells(all, cells, out, err);
-    struct taken after = take_stock();
-    out->memory_bytes = share(after.malloced, before.malloced, all->count);
-    out->rss_bytes = share(after.rss, before.rss, all->count);
-    out->descriptors =
-        (double)(after.descriptors - before.descriptors) / (double)all->count;
-    out->threads = count_entries("/proc/self/task");
+    look_outside(all, &before, free_before, out);
+    if (code == CELLAR_OK)
+        look_inside(all, out);
     return code;
 }
 
@@ -383,14 +392,13 @@ enum cellar_code cellar_bench_scale(struct cellar *c,
     if (code == CELLAR_OK)
         code = measure(&all, spec, cells, out, err);
     if (all.list) {
-        struct cellar_error ours = {0};
         samples.count = 0;
-        if (stop_all(&all, &ours) != CELLAR_OK && code == CELLAR_OK) {
-            code = ours.code;
-            *err = ours;
-        }
-        out->stop = cellar_samples_times(&samples);
+        stop_all(&all);
+        out->stop = take_times(&all);
     }
+    out->failures = all.failures;
+    (void)snprintf(out->first_failure, sizeof out->first_failure, "%s",
+                   all.failures ? all.err.msg : "");
     for (uint64_t i = 0; all.list && i < sessions; i++)
         cellar_samples_done(&all.list[i].own);
     free(all.list);

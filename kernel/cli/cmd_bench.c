@@ -4,10 +4,13 @@
 #include <string.h>
 
 #include "command.h"
+#include "figures.h"
 #include "kernel/bench/bench.h"
 #include "kernel/bench/machine.h"
+#include "kernel/bench/report.h"
 #include "kernel/fail.h"
 #include "kernel/json.h"
+#include "kernel/supervisor.h"
 
 /* Takes `root`, which may be NULL: out of memory. */
 static enum cellar_code print_json(struct cellar_front *front, json_t *root)
@@ -21,52 +24,56 @@ static enum cellar_code print_json(struct cellar_front *front, json_t *root)
     return CELLAR_OK;
 }
 
-static void print_cell_text(struct cellar_output *out,
-                            const struct cellar_bench_cell *bench,
-                            const char *machine)
+static const char *engine_of(const struct cellar_front *front)
 {
-    cellar_output_printf(out, "%-26s %10s %10s\n", "round trip", "p50", "p99");
-    cellar_output_printf(out, "%-26s %7.1f us %7.1f us\n", "cell x+=1",
-                         bench->p50_us, bench->p99_us);
-    cellar_output_printf(out, "%-26s %7.1f us %7.1f us\n",
-                         "bare echo, same stream", bench->bare_p50_us,
-                         bench->bare_p99_us);
-    cellar_output_printf(out, "%-26s %7.2f\n", "ratio of the medians",
-                         bench->ratio_to_bare);
-    cellar_output_printf(out, "%" PRIu64 " rounds of each, in turn, on %s\n",
-                         bench->rounds, machine);
+    return cellar_supervisor_engine(front->c)->ops->name;
 }
 
-static enum cellar_code print_cell_json(struct cellar_front *front,
-                                        const struct cellar_bench_cell *bench,
-                                        const char *machine)
+/* ------------------------------------------------- those with a report -- */
+
+static enum cellar_code report_json(struct cellar_front *front,
+                                    const char *name, const char *machine,
+                                    const struct cellar_report *report)
 {
-    const struct cellar_spec *spec = &front->options.spec;
     json_t *root =
-        json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:s}", "bench",
-                  "cell", "engine", "docker", "image", spec->image, "rounds",
-                  (json_int_t)bench->rounds, "p50_us", bench->p50_us, "p99_us",
-                  bench->p99_us, "bare_p50_us", bench->bare_p50_us,
-                  "bare_p99_us", bench->bare_p99_us, "ratio_to_bare",
-                  bench->ratio_to_bare, "machine", machine);
+        json_pack("{s:s, s:s, s:s}", "bench", name, "engine", engine_of(front),
+                  "image", front->options.spec.image);
+    if (root && (!cellar_figures_json(root, report) ||
+                 json_object_set_new(root, "machine", json_string(machine)))) {
+        json_decref(root);
+        root = NULL;
+    }
     return print_json(front, root);
 }
 
-static int run_cell(struct cellar_front *front, const char *machine)
+typedef enum cellar_code measure_fn(const struct cellar_bench_ask *ask,
+                                    struct cellar_report *report,
+                                    struct cellar_error *err);
+
+static int run_report(struct cellar_front *front, const char *name,
+                      measure_fn *measure, const char *machine)
 {
     const struct cellar_options *options = &front->options;
-    uint64_t rounds = options->cells ? options->cells : CELLAR_BENCH_ROUNDS;
-    struct cellar_bench_cell bench;
-    if (cellar_front_start(front, &options->spec) != CELLAR_OK ||
-        cellar_bench_cell(front->c, front->session, &options->spec, rounds,
-                          &bench, &front->err) != CELLAR_OK)
+    const struct cellar_bench_ask ask = {
+        .c = front->c,
+        .spec = &options->spec,
+        .rounds = options->cells,
+        .sessions = options->sessions,
+        .python = options->python,
+        .data_dir = cellar_supervisor_data_dir(front->c)};
+    struct cellar_report report = {.count = 0};
+    if (measure(&ask, &report, &front->err) != CELLAR_OK)
         return cellar_front_fail(front);
-    if (!options->json)
-        print_cell_text(&front->out, &bench, machine);
-    else if (print_cell_json(front, &bench, machine) != CELLAR_OK)
-        return cellar_front_fail(front);
+    if (options->json)
+        return report_json(front, name, machine, &report) == CELLAR_OK
+                   ? CELLAR_EXIT_OK
+                   : cellar_front_fail(front);
+    cellar_figures_print(&front->out, &report);
+    cellar_output_printf(&front->out, "on %s\n", machine);
     return CELLAR_EXIT_OK;
 }
+
+/* -------------------------------------------- those with their own form -- */
 
 static void print_times(struct cellar_output *out, const char *what,
                         const struct cellar_bench_times *times)
@@ -105,11 +112,11 @@ print_hostile_json(struct cellar_front *front,
 {
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:I, s:s}", "bench",
-        "hostile", "engine", "docker", "image", front->options.spec.image,
-        "rounds", (json_int_t)bench->rounds, "interrupts",
-        (json_int_t)bench->interrupts, "alone", times_json(&bench->alone),
-        "beside", times_json(&bench->beside), "interrupt",
-        times_json(&bench->interrupt), "peak_rss_bytes",
+        "hostile", "engine", engine_of(front), "image",
+        front->options.spec.image, "rounds", (json_int_t)bench->rounds,
+        "interrupts", (json_int_t)bench->interrupts, "alone",
+        times_json(&bench->alone), "beside", times_json(&bench->beside),
+        "interrupt", times_json(&bench->interrupt), "peak_rss_bytes",
         (json_int_t)bench->peak_rss_bytes, "machine", machine);
     return print_json(front, root);
 }
@@ -155,6 +162,12 @@ static void print_scale_text(struct cellar_output *out,
     cellar_output_printf(
         out, "%-26s %7.2f descriptors; %" PRIu64 " threads in all\n", "and",
         bench->descriptors, bench->threads);
+    cellar_output_printf(out, "%-26s %6.2f MiB\n", "inside, a session",
+                         (double)bench->inside_bytes / (1 << 20));
+    cellar_output_printf(out, "%-26s %6.2f MiB\n", "of the machine, a session",
+                         (double)bench->machine_bytes / (1 << 20));
+    cellar_output_printf(out, "%-26s %7" PRIu64 " %s\n", "failures",
+                         bench->failures, bench->first_failure);
     cellar_output_printf(out,
                          "%" PRIu64 " sessions, %" PRIu64
                          " cells each, in one process, on %s\n",
@@ -167,8 +180,8 @@ static enum cellar_code print_scale_json(struct cellar_front *front,
 {
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:o, s:f, s:o, s:o, s:f, s:f, s:f, s:o, "
-        "s:o, s:I, s:I, s:f, s:I, s:s}",
-        "bench", "scale", "engine", "docker", "image",
+        "s:o, s:I, s:I, s:f, s:I, s:o, s:I, s:I, s:s, s:s}",
+        "bench", "scale", "engine", engine_of(front), "image",
         front->options.spec.image, "sessions", (json_int_t)bench->sessions,
         "cells", (json_int_t)bench->cells, "start", times_json(&bench->start),
         "start_all_us", bench->start_all_us, "in_turn",
@@ -179,8 +192,13 @@ static enum cellar_code print_scale_json(struct cellar_front *front,
         "stop", times_json(&bench->stop), "memory_bytes_per_session",
         (json_int_t)bench->memory_bytes, "rss_bytes_per_session",
         (json_int_t)bench->rss_bytes, "descriptors_per_session",
-        bench->descriptors, "threads", (json_int_t)bench->threads, "machine",
-        machine);
+        bench->descriptors, "threads", (json_int_t)bench->threads,
+        "pss_bytes_per_session",
+        bench->inside_bytes > 0 ? json_integer((json_int_t)bench->inside_bytes)
+                                : json_null(),
+        "machine_bytes_per_session", (json_int_t)bench->machine_bytes,
+        "failures", (json_int_t)bench->failures, "first_failure",
+        bench->first_failure, "machine", machine);
     return print_json(front, root);
 }
 
@@ -198,7 +216,7 @@ static int run_scale(struct cellar_front *front, const char *machine)
         print_scale_text(&front->out, &bench, machine);
     else if (print_scale_json(front, &bench, machine) != CELLAR_OK)
         return cellar_front_fail(front);
-    return CELLAR_EXIT_OK;
+    return bench.failures > 0 ? CELLAR_EXIT_CELL : CELLAR_EXIT_OK;
 }
 
 static void print_micros(struct cellar_output *out, const char *what,
@@ -317,8 +335,9 @@ print_checkpoint_json(struct cellar_front *front,
 {
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:s}", "bench",
-        "checkpoint", "engine", "docker", "image", front->options.spec.image,
-        "state_bytes", (json_int_t)CELLAR_BENCH_STATE_BYTES, "paused",
+        "checkpoint", "engine", engine_of(front), "image",
+        front->options.spec.image, "state_bytes",
+        (json_int_t)CELLAR_BENCH_STATE_BYTES, "paused",
         policies_json(&bench->paused, CELLAR_BENCH_PAUSE_MS * 1000),
         "back_to_back", policies_json(&bench->back_to_back, 0), "restores",
         restores_json(bench), "fork", fork_json(&bench->fork), "goal_back_us",
@@ -343,47 +362,96 @@ static int run_checkpoint(struct cellar_front *front, const char *machine)
     return CELLAR_EXIT_OK;
 }
 
-static const struct {
+/* Each has one of the two. `all` runs them in this order. */
+static const struct bench {
     const char *name;
+    measure_fn *measure;
     int (*run)(struct cellar_front *front, const char *machine);
-} benches[] = {{"cell", run_cell},
-               {"checkpoint", run_checkpoint},
-               {"hostile", run_hostile},
-               {"scale", run_scale}};
+} benches[] = {{"cell", cellar_bench_cell, NULL},
+               {"start", cellar_bench_start, NULL},
+               {"pool", cellar_bench_pool, NULL},
+               {"output", cellar_bench_output, NULL},
+               {"memory", cellar_bench_memory, NULL},
+               {"codec", cellar_bench_codec, NULL},
+               {"checkpoint", NULL, run_checkpoint},
+               {"hostile", NULL, run_hostile},
+               {"scale", NULL, run_scale}};
+
+#define BENCHES (sizeof benches / sizeof benches[0])
+
+static int run_one(struct cellar_front *front, const struct bench *bench,
+                   const char *machine)
+{
+    return bench->measure
+               ? run_report(front, bench->name, bench->measure, machine)
+               : bench->run(front, machine);
+}
+
+static int run_all(struct cellar_front *front, const char *machine)
+{
+    int status = CELLAR_EXIT_OK;
+    for (size_t i = 0; i < BENCHES && status == CELLAR_EXIT_OK; i++) {
+        if (!front->options.json)
+            cellar_output_printf(&front->out, "%s%s\n", i ? "\n" : "",
+                                 benches[i].name);
+        cellar_front_flush(front);
+        status = run_one(front, &benches[i], machine);
+    }
+    return status;
+}
+
+static const struct bench *find(const char *name)
+{
+    for (size_t i = 0; i < BENCHES; i++)
+        if (strcmp(name, benches[i].name) == 0)
+            return &benches[i];
+    return NULL;
+}
 
 static int run(struct cellar_front *front)
 {
     const struct cellar_options *options = &front->options;
     const char *name =
         options->operand_count > 1 ? options->operands[1] : "cell";
+    bool all = strcmp(name, "all") == 0;
+    const struct bench *bench = find(name);
     char machine[256];
+    if (!bench && !all)
+        return cellar_front_usage(
+            front,
+            "unknown bench '%s': there are 'cell', 'start', 'pool', 'output', "
+            "'memory', 'codec', 'checkpoint', 'hostile', 'scale' and 'all'",
+            name);
     cellar_machine(machine, sizeof machine);
-    for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++) {
-        if (strcmp(name, benches[i].name) != 0)
-            continue;
-        if (cellar_front_open(front) != CELLAR_OK)
-            return cellar_front_fail(front);
-        return benches[i].run(front, machine);
-    }
-    return cellar_front_usage(
-        front,
-        "unknown bench '%s': there are 'cell', 'checkpoint', 'hostile' "
-        "and 'scale'",
-        name);
+    if (cellar_front_open(front) != CELLAR_OK)
+        return cellar_front_fail(front);
+    return all ? run_all(front, machine) : run_one(front, bench, machine);
 }
 
 const struct cellar_command cellar_command_bench = {
     .name = "bench",
     .bit = CELLAR_ON_BENCH,
-    .operands = "[cell|checkpoint|hostile|scale]",
+    .operands =
+        "[cell|start|pool|output|memory|codec|checkpoint|hostile|scale|all]",
     .operands_min = 0,
     .operands_max = 1,
-    .text = "Measure cells: alone, kept, amid floods, in a crowd",
+    .text = "Measure Cellar beside the bare thing and ipykernel",
     .details =
-        "cell: the round trip of `x+=1` in a session, and of a bare echo "
-        "process in a\n"
-        "container of the same spec over the same kind of stream, in turn in "
-        "one run.\n"
+        "Each bench has Cellar and what it is compared with take turns in one "
+        "run.\n"
+        "cell: the round trip of `x+=1`, beside a bare echo process in a "
+        "container of\n"
+        "the same spec over the same kind of stream: unnamed, named, with "
+        "checkpoints.\n"
+        "start: a new session to its first result, beside a bare container to "
+        "its echo.\n"
+        "pool: a session out of a pool to its first result, beside one that is "
+        "started.\n"
+        "output: 50 MB of stdout in lines of 1 KB, beside a bare process that "
+        "writes it.\n"
+        "memory: what an idle session takes, inside and of its supervisor.\n"
+        "codec: frames packed and signed, verified and parsed, beside "
+        "libsodium alone.\n"
         "checkpoint: `x += 1` with the policies auto and off in turn, with "
         "pauses and\n"
         "back to back; how soon a session is back from a crash with 10, 100 "
@@ -397,7 +465,9 @@ const struct cellar_command cellar_command_bench = {
         "supervisor's memory.\n"
         "scale: many named sessions of one supervisor at once: starts, cells, "
         "output,\n"
-        "interrupts, stops, and what a session takes of the supervisor.\n"
-        "Times drift; compare ratios.\n",
+        "interrupts, stops, and what a session takes.\n"
+        "ipykernel is measured through jupyter_client where --python,\n"
+        "CELLAR_BENCH_PYTHON or python3 has both. Times drift; compare "
+        "ratios.\n",
     .run = run,
 };

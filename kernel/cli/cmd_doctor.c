@@ -3,6 +3,7 @@
 
 #include "command.h"
 #include "kernel/fail.h"
+#include "kernel/refill.h"
 #include "kernel/session.h"
 #include "kernel/supervisor.h"
 #include "table.h"
@@ -103,6 +104,18 @@ static void try_session(struct visit *visit)
                                "own, with any engine"});
 }
 
+static void add_trouble(void *user, const char *text)
+{
+    char found[CELLAR_TROUBLE_MAX + 16];
+    (void)snprintf(found, sizeof found, "a pool %s", text);
+    add_row(user, &(struct cellar_check_row){
+                      .name = "pool",
+                      .result = CELLAR_CHECK_WARN,
+                      .text = found,
+                      .cure = "run 'cellar pool 1' with that command's options "
+                              "to try again, or 'cellar pool 0' to forget it"});
+}
+
 static enum cellar_code check(struct visit *visit)
 {
     struct cellar_front *front = visit->front;
@@ -120,6 +133,8 @@ static enum cellar_code check(struct visit *visit)
         cellar_dispatch(front->c, -1);
     if (front->err.code == CELLAR_OK && !visit->failed)
         try_session(visit);
+    cellar_refill_troubles(cellar_supervisor_state_dir(front->c), add_trouble,
+                           visit);
     return front->err.code;
 }
 

@@ -100,14 +100,15 @@ const struct cellar_command cellar_command_image = {
     .operands = "build|unpack IMAGE [DIR]",
     .operands_min = 1,
     .operands_max = 3,
-    .text = "Build the runtime image, or unpack one, and print its name",
+    .text = "Build the runtime image, or unpack one",
     .details =
         "The image is built by the engine, on Debian 12, and called\n"
         "cellar-runtime:slim or cellar-runtime:data. Progress is shown on "
         "stderr.\n"
-        "unpack writes an image's files to a folder, for --engine oci "
-        "--rootfs DIR; without\n"
-        "DIR to one of the state directory. The engine is then needed no "
+        "unpack writes an image's files to a folder, a root file system for "
+        "the oci\n"
+        "engine; without DIR to one of the state directory. The engine is "
+        "then needed no\n"
         "more.\n",
     .run = run,
 };

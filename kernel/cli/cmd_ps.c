@@ -123,6 +123,8 @@ const struct cellar_command cellar_command_ps = {
         "(seconds\n"
         "since 1970), idle_ms (0 while a cell runs), memory_bytes, cells, "
         "holder (0:\n"
-        "nobody); null where a figure can't be had.\n",
+        "nobody); null where a figure can't be had. A session that stands "
+        "ready in a\n"
+        "pool (cellar pool) has no name, and the state ready.\n",
     .run = run,
 };

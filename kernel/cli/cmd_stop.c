@@ -4,6 +4,7 @@
 #include "byname.h"
 #include "command.h"
 #include "kernel/fail.h"
+#include "kernel/refill.h"
 #include "kernel/spec.h"
 #include "table.h"
 
@@ -21,7 +22,7 @@ static void collect(void *user, const struct cellar_info *info)
 {
     struct names *names = user;
     if (!info->name[0]) {
-        names->unnamed++;
+        names->unnamed += strcmp(info->state, "ready") != 0;
         return;
     }
     char **more =
@@ -85,10 +86,13 @@ static int stop_listed(struct cellar_front *front, struct names *names)
     return status;
 }
 
+/* Ready ones first: what a pool is filled up with meanwhile is not seen. */
 static int stop_all(struct cellar_front *front)
 {
     struct names names = {0};
-    if (cellar_front_open(front) != CELLAR_OK)
+    size_t removed = 0;
+    if (cellar_front_open(front) != CELLAR_OK ||
+        cellar_ready_clear(front->c, &removed, &front->err) != CELLAR_OK)
         return cellar_front_fail(front);
     int status = stop_listed(front, &names);
     free_names(&names);
@@ -115,8 +119,9 @@ const struct cellar_command cellar_command_stop = {
     .text = "Remove a session and its container",
     .details = "A container that branches share goes with the last of them. "
                "--all removes\n"
-               "every named session of this state directory. With --json the "
-               "name is printed\n"
-               "as an object, with --all a list of them.\n",
+               "every named session of this state directory, and all that "
+               "stand ready in a\n"
+               "pool. With --json the name is printed as an object, with "
+               "--all a list of them.\n",
     .run = run,
 };

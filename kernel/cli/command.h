@@ -32,6 +32,7 @@ extern const struct cellar_command cellar_command_reset;
 extern const struct cellar_command cellar_command_checkpoint;
 extern const struct cellar_command cellar_command_restore;
 extern const struct cellar_command cellar_command_fork;
+extern const struct cellar_command cellar_command_pool;
 extern const struct cellar_command cellar_command_stop;
 extern const struct cellar_command cellar_command_ps;
 extern const struct cellar_command cellar_command_stats;

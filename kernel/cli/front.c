@@ -8,8 +8,12 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "background.h"
 #include "kernel/fail.h"
 #include "kernel/loop.h"
+#include "kernel/ready.h"
+#include "kernel/refill.h"
+#include "kernel/supervisor.h"
 #include "signals.h"
 #include "unattended.h"
 
@@ -268,14 +272,49 @@ static void wait_to_remove(struct cellar_front *front)
     (void)give_up(front);
 }
 
+static bool is_pooled(const struct cellar_front *front)
+{
+    return front->options.pool > 0 && (front->on & CELLAR_ON_POOLED);
+}
+
+enum cellar_code cellar_front_begin(struct cellar_front *front,
+                                    const struct cellar_spec *spec,
+                                    cellar_session_fn *done, void *user,
+                                    struct cellar_error *err)
+{
+    return is_pooled(front)
+               ? cellar_ready_start_async(front->c, spec, done, user, err)
+               : cellar_start_async(front->c, spec, done, user, err);
+}
+
+/* What nobody else would tell of: it happened in the background. */
+static void tell_trouble(struct cellar_front *front,
+                         const struct cellar_spec *spec)
+{
+    char key[CELLAR_READY_KEY_BYTES];
+    char text[CELLAR_TROUBLE_MAX];
+    cellar_ready_key(front->c, spec, key);
+    if (cellar_refill_trouble(cellar_supervisor_state_dir(front->c), key, text))
+        cellar_output_printf(&front->err_out, "cellar: the pool %s\n", text);
+}
+
+static void look_after_pool(struct cellar_front *front,
+                            const struct cellar_spec *spec)
+{
+    if (!is_pooled(front))
+        return;
+    tell_trouble(front, spec);
+    cellar_background_refill(front);
+}
+
 enum cellar_code cellar_front_start(struct cellar_front *front,
                                     const struct cellar_spec *spec)
 {
     enum cellar_code code = cellar_signals_catch(front->c, &front->err);
     if (code != CELLAR_OK)
         return code;
-    code = cellar_start_async(front->c, spec, session_is_there, front,
-                              &front->err);
+    code =
+        cellar_front_begin(front, spec, session_is_there, front, &front->err);
     if (code != CELLAR_OK)
         return code;
     front->waiting = true;
@@ -285,6 +324,8 @@ enum cellar_code cellar_front_start(struct cellar_front *front,
         wait_to_remove(front);
     else if (code == CELLAR_OK)
         front->ends = spec->name == NULL;
+    if (code == CELLAR_OK)
+        look_after_pool(front, spec);
     return code;
 }
 

@@ -72,6 +72,13 @@ int cellar_front_done(struct cellar_front *front, int status);
  * stderr; so does, for a command that runs cells, what ended unattended. */
 enum cellar_code cellar_front_open(struct cellar_front *front);
 
+/* As cellar_start_async(); with --pool a ready session is taken where there is
+ * one, and cellar_background_refill() is to follow. */
+enum cellar_code cellar_front_begin(struct cellar_front *front,
+                                    const struct cellar_spec *spec,
+                                    cellar_session_fn *done, void *user,
+                                    struct cellar_error *err);
+
 /* Starts a session, or adopts the live one called `name`, and catches signals
  * from then on. E_AGAIN: a signal came; cellar_front_quit() has the status. */
 enum cellar_code cellar_front_start(struct cellar_front *front,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "background.h"
 #include "file.h"
 #include "kernel/fail.h"
 #include "print.h"
@@ -215,7 +216,7 @@ static void begin(struct job *job)
                              job == job->all->list ? "" : "\n",
                              job->file->path);
     job->phase = STARTING;
-    if (cellar_start_async(front->c, &front->options.spec, on_started, job,
+    if (cellar_front_begin(front, &front->options.spec, on_started, job,
                            &err) == CELLAR_OK)
         return;
     complain(job, &err, CELLAR_EXIT_FAILED);
@@ -295,6 +296,7 @@ int cellar_jobs_run(struct cellar_front *front,
     all.over = true;
     cellar_signals_release();
     cellar_free(CELLAR_TAKE(front->c));
+    cellar_background_refill(front);
     for (size_t i = 0; i < count; i++)
         cellar_output_done(&all.list[i].held);
     free(all.list);

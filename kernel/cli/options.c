@@ -6,6 +6,7 @@
 #include "cellar/history.h"
 #include "config.h"
 #include "kernel/fail.h"
+#include "kernel/refill.h"
 #include "nearest.h"
 #include "units.h"
 
@@ -49,6 +50,15 @@ static const struct cellar_option words[] = {
      .commands = MAKERS, .in_config = true, .offset = AT(spec.allow),
      .text = "do without this protection (named as doctor names it) where the "
              "engine can't enforce it; may be given again"},
+    {"preload", 0, TEXT, .value = "MODULES", .commands = MAKERS,
+     .in_config = true, .offset = AT(spec.preload),
+     .text = "modules that Python imports before the session is ready, as "
+             "numpy,pandas; their names are not bound"},
+    {"pool", 0, NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1,
+     .max = CELLAR_READY_MAX, .none = true, .value = "N",
+     .commands = CELLAR_ON_POOLED, .in_config = true, .offset = AT(pool),
+     .text = "take a ready session of this kind where there is one, and keep N "
+             "of them for the next commands"},
     {"output", 'o', TEXT, .value = "OUT.ipynb|DIR", .commands = CELLAR_ON_RUN,
      .offset = AT(output), .text = "write the executed notebook here"},
     {"session", 's', TEXT, .value = "NAME", .commands = CELLAR_ON_RUN,
@@ -74,10 +84,14 @@ static const struct cellar_option words[] = {
      .offset = AT(base), .text = "Debian 12 image to build on"},
     {"cells", 'n', NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1, .max = 10000000,
      .value = "N", .commands = CELLAR_ON_BENCH, .offset = AT(cells),
-     .text = "how many cells to time"},
+     .text = "how many to time: cells, starts or rounds"},
     {"sessions", 'S', NUMBER, .unit = CELLAR_UNIT_COUNT, .min = 1,
      .max = 100000, .value = "N", .commands = CELLAR_ON_BENCH,
-     .offset = AT(sessions), .text = "scale: how many sessions"},
+     .offset = AT(sessions), .text = "scale, memory: how many sessions"},
+    {"python", 0, TEXT, .value = "PYTHON", .commands = CELLAR_ON_BENCH,
+     .offset = AT(python),
+     .text = "a Python of this machine that has ipykernel and jupyter_client, "
+             "to compare with; else CELLAR_BENCH_PYTHON, or python3"},
     {"id", 0, COUNTS, .value = "ID",
      .commands = CELLAR_ON_HISTORY | CELLAR_ON_EXPORT, .offset = AT(id),
      .text = "the session with this id, as history lists it, where older ones "
@@ -210,6 +224,7 @@ void cellar_options_done(struct cellar_options *options)
 {
     cellar_config_free(options->file);
     free(options->operands);
+    free(options->written);
     *options = (struct cellar_options){0};
 }
 
@@ -303,11 +318,6 @@ struct scan {
     char **argv;
     int at;
     bool only_operands; /* after "--" */
-    size_t found_count;
-    struct found {
-        size_t option;
-        const char *value;
-    } * found; /* room for argc */
 };
 
 static void add_operand(struct scan *scan, const char *text)
@@ -333,7 +343,8 @@ static enum cellar_code add_option(struct scan *scan, size_t i,
         value = scan->argv[++scan->at];
     }
     scan->options->given |= UINT64_C(1) << i;
-    scan->found[scan->found_count++] = (struct found){i, value};
+    scan->options->written[scan->options->written_count++] =
+        (struct cellar_given){i, value};
     return CELLAR_OK;
 }
 
@@ -421,9 +432,10 @@ static enum cellar_code set_found(const struct scan *scan,
                                   struct cellar_error *err)
 {
     enum cellar_code code = CELLAR_OK;
-    for (size_t n = 0; code == CELLAR_OK && n < scan->found_count; n++) {
+    for (size_t n = 0; code == CELLAR_OK && n < scan->options->written_count;
+         n++) {
         char label[64] = "";
-        const struct found *found = &scan->found[n];
+        const struct cellar_given *found = &scan->options->written[n];
         snprintf(label, sizeof label, "--%s",
                  cellar_option_at(found->option).name);
         code = cellar_options_set(scan->options, found->option, label,
@@ -443,9 +455,9 @@ static const char *config_operand(const struct scan *scan)
 {
     size_t config = cellar_option_find("config");
     const char *path = NULL;
-    for (size_t n = 0; n < scan->found_count; n++)
-        if (scan->found[n].option == config)
-            path = scan->found[n].value;
+    for (size_t n = 0; n < scan->options->written_count; n++)
+        if (scan->options->written[n].option == config)
+            path = scan->options->written[n].value;
     return path;
 }
 
@@ -456,15 +468,12 @@ enum cellar_code cellar_options_parse(struct cellar_options *options, int argc,
     size_t room = 1;
     for (int i = 1; i < argc; i++)
         room += strlen(argv[i]);
-    CELLAR_AUTO_FREE struct found *found = calloc(room, sizeof *found);
+    options->written = calloc(room, sizeof *options->written);
     options->operands = calloc((size_t)argc + 1, sizeof *options->operands);
-    if (!found || !options->operands)
+    if (!options->written || !options->operands)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
-    struct scan scan = {.options = options,
-                        .argc = argc,
-                        .argv = argv,
-                        .at = 1,
-                        .found = found};
+    struct scan scan = {
+        .options = options, .argc = argc, .argv = argv, .at = 1};
     enum cellar_code code = CELLAR_OK;
     for (; code == CELLAR_OK && scan.at < argc; scan.at++)
         code = scan_word(&scan, err);

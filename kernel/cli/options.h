@@ -44,12 +44,15 @@ enum cellar_on {
     CELLAR_ON_CHECKPOINT = 1 << 14,
     CELLAR_ON_RESTORE = 1 << 15,
     CELLAR_ON_FORK = 1 << 16,
-    CELLAR_ON_ALL = (1 << 17) - 1,
+    CELLAR_ON_POOL = 1 << 17,
+    CELLAR_ON_ALL = (1 << 18) - 1,
     /* Those that run cells: they tell what ended unattended. */
     CELLAR_ON_RUNNERS = CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_EXEC,
+    /* Those that take one from a pool. */
+    CELLAR_ON_POOLED = CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_START,
     /* Those that may start a session. */
-    CELLAR_ON_MAKERS =
-        CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_START | CELLAR_ON_BENCH
+    CELLAR_ON_MAKERS = CELLAR_ON_REPL | CELLAR_ON_RUN | CELLAR_ON_START |
+                       CELLAR_ON_BENCH | CELLAR_ON_POOL
 };
 
 /* What a command line and a config file come to. Strings are borrowed from
@@ -65,7 +68,9 @@ struct cellar_options {
     const char *session;  /* run: the name of the session to run in */
     const char *variant;  /* image build */
     const char *base;     /* image build */
+    const char *python;   /* bench: one that has ipykernel */
     uint64_t jobs;        /* run: files at once */
+    uint64_t pool;        /* ready sessions to keep; 0: none */
     uint64_t cells;       /* bench: how many; 0: its own choice */
     uint64_t sessions;    /* bench scale: how many; 0: its own choice */
     uint64_t id;          /* history, export: a session in the journal; 0: none
@@ -89,7 +94,15 @@ struct cellar_options {
     const char **operands; /* the command is the first; owned */
     size_t operand_count;
     uint64_t given; /* bit i: option i stood on the command line */
+    struct cellar_given *written; /* as they stood there; owned */
+    size_t written_count;
     struct cellar_config_file *file; /* owned */
+};
+
+/* An option as it was written. */
+struct cellar_given {
+    size_t option;
+    const char *value; /* NULL of a FLAG */
 };
 
 enum cellar_option_type {

@@ -141,18 +141,22 @@ static void say_status(const struct cellar_result *result, char *text,
 static void say_state(const struct cellar_result *result, char *text,
                       size_t size)
 {
+    const char *reason = result->reason ? result->reason : "";
+    const char *colon = result->reason ? ": " : "";
     if (result->state == CELLAR_STATE_RESTORED)
-        snprintf(text, size, "; state restored to that after cell %" PRIu64,
-                 result->restored_from);
+        snprintf(text, size,
+                 "; state restored to that after cell %" PRIu64 "%s%.60s",
+                 result->restored_from, colon, reason);
     else if (result->status != CELLAR_STATUS_LOST)
-        snprintf(text, size, "; state %s", cellar_state_name(result->state));
+        snprintf(text, size, "; state %s%s%.60s",
+                 cellar_state_name(result->state), colon, reason);
 }
 
 void cellar_print_ending_line(const struct cellar_result *result,
                               char line[CELLAR_ENDING_MAX])
 {
-    char status[CELLAR_ENDING_MAX - 64] = "";
-    char state[64] = "";
+    char status[CELLAR_ENDING_MAX - 128] = "";
+    char state[128] = "";
     line[0] = '\0';
     say_status(result, status, sizeof status);
     /* An exception keeps the state, and its traceback says the rest. */

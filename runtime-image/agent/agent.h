@@ -14,7 +14,9 @@
  *     lanes.c    lanes come and go; whose processes are whose
  *     session.c  what a worker says and suffers: cells' ends, generations
  *     boot.c     a worker that starts, and what kept it from it
- *     restore.c  copies of a worker: taken, given up, woken in its place
+ *     restore.c  copies of a worker: taken, and woken in its place
+ *     pressure.c given up, when memory runs short
+ *     requests.c what the host asks of them
  *     branch.c   copies that become lanes
  */
 #ifndef CELLAR_AGENT_AGENT_H
@@ -151,6 +153,10 @@ void cellar_lane_unvisit(struct cellar_lane *lane);
 /* Reaps what has died; deaths of workers wait in their lanes. */
 void cellar_lanes_reap(struct cellar_agent *agent);
 
+/* Whether the copy's process is known already: a worker, or another copy. */
+bool cellar_lanes_know(struct cellar_agent *agent,
+                       const struct cellar_copy *copy);
+
 /* Every process of the lane dies, but the copies it has: what is another lane's
  * is spared. Ends the agent when something can't be killed. */
 void cellar_lane_kill(struct cellar_lane *lane);
@@ -171,6 +177,9 @@ void cellar_lane_start_worker(struct cellar_lane *lane);
  * is told, with the last `words` of what failed. */
 void cellar_lane_fault(struct cellar_lane *lane, enum cellar_fault code,
                        const char *text, struct cellar_bytes words);
+
+/* A worker had its time and is not ready. */
+void cellar_lane_boot_is_over(struct cellar_lane *lane);
 
 /* A worker died before it was ready. */
 void cellar_lane_died_booting(struct cellar_lane *lane, int status);
@@ -240,17 +249,34 @@ void cellar_lane_wake_failed(struct cellar_lane *lane);
 void cellar_lane_watch_copies(struct cellar_lane *lane);
 uint64_t cellar_lane_copies_due(const struct cellar_lane *lane);
 
+/* Tells the rest of the agent how many copies there are. */
+void cellar_lane_count_copies(struct cellar_lane *lane);
+
 /* Forgets what is due and whoever waits for it: everything dies. */
 void cellar_lane_thaw(struct cellar_lane *lane);
 
-/* What the host asks for. */
+/* A REPLY; `why` NULL: all is well. Request 0: nobody has asked. */
+void cellar_lane_answer(struct cellar_lane *lane, uint64_t request,
+                        const char *why);
+
+/* Answers the request that waits, if any; and says `why` in any case. */
+void cellar_lane_settle(struct cellar_lane *lane, const char *why);
+
+/* --- pressure.c --- */
+/* While its cell runs: gives up automatic copies where memory runs short. */
+void cellar_lane_look_at_memory(struct cellar_lane *lane);
+
+/* Bytes that all processes hold, without the workers and this agent: what
+ * copies hold. 0 while a worker is dying. */
+uint64_t cellar_agent_held(const struct cellar_agent *agent);
+
+/* --- requests.c --- */
 void cellar_lane_checkpoint(struct cellar_lane *lane, struct cellar_bytes tag);
 void cellar_lane_restore(struct cellar_lane *lane, struct cellar_bytes tag);
 void cellar_lane_drop(struct cellar_lane *lane, struct cellar_bytes tag);
 void cellar_lane_list(struct cellar_lane *lane);
 
-/* Answers a request; `why` NULL: all is well. */
-void cellar_lane_settle(struct cellar_lane *lane, const char *why);
+/* Answers at once; `why` NULL: all is well. */
 void cellar_lane_refuse(struct cellar_lane *lane, uint64_t request,
                         const char *why);
 

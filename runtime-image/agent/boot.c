@@ -6,14 +6,14 @@
 
 #include "agent.h"
 
-/* Launcher, Python's start and the extension take 15 ms; a machine under the
- * heaviest load still is far below this. */
+/* Launcher, Python's start and the extension take 15 ms, modules to preload
+ * some seconds; a machine under the heaviest load still is far below this. */
 #define BOOT_US_MAX 60000000u
 
 void cellar_lane_fault(struct cellar_lane *lane, enum cellar_fault code,
                        const char *text, struct cellar_bytes words)
 {
-    char all[256 + CELLAR_OUTPUT_TAIL];
+    char all[256 + CELLAR_PRELOAD_MAX + CELLAR_OUTPUT_TAIL];
     int len = snprintf(all, sizeof(all), "%s%s%.*s", text,
                        *text && words.len > 0 ? ": " : "", (int)words.len,
                        (const char *)words.data);
@@ -58,6 +58,7 @@ static const struct {
     {CELLAR_BOOT_OLD_PYTHON, CELLAR_FAULT_OLD_PYTHON},
     {CELLAR_BOOT_EXTENSION, CELLAR_FAULT_EXTENSION},
     {CELLAR_BOOT_SANDBOX, CELLAR_FAULT_SANDBOX},
+    {CELLAR_BOOT_PRELOAD, CELLAR_FAULT_PRELOAD},
 };
 
 /* A Python 2 does not get as far as telling its version. */
@@ -66,6 +67,40 @@ static bool knows_no_isolation(int status, struct cellar_bytes words)
     static const char complaint[] = "Unknown option: -I";
     return WIFEXITED(status) && WEXITSTATUS(status) == 2 &&
            memmem(words.data, words.len, complaint, sizeof(complaint) - 1);
+}
+
+/* The worker's own word of a module stands behind what libraries have printed
+ * meanwhile. */
+static struct cellar_bytes last_line(struct cellar_bytes words)
+{
+    const uint8_t *newline = memrchr(words.data, '\n', words.len);
+    if (!newline)
+        return words;
+    size_t skipped = (size_t)(newline + 1 - words.data);
+    return (struct cellar_bytes){newline + 1, words.len - skipped};
+}
+
+/* Behind what ended a worker that was confined already: it may be a module
+ * which did. */
+static const char *what_it_imports(const struct cellar_lane *lane,
+                                   char text[32 + CELLAR_PRELOAD_MAX])
+{
+    bool imports =
+        lane->hello.preload[0] && lane->records.phase == CELLAR_RECORDS_BOOTING;
+    (void)snprintf(text, 32 + CELLAR_PRELOAD_MAX, "%s%s",
+                   imports ? " while it imported " : "",
+                   imports ? lane->hello.preload : "");
+    return text;
+}
+
+void cellar_lane_boot_is_over(struct cellar_lane *lane)
+{
+    char imports[32 + CELLAR_PRELOAD_MAX];
+    char text[64 + sizeof(imports)];
+    (void)snprintf(text, sizeof(text), "the worker did not become ready%s",
+                   what_it_imports(lane, imports));
+    cellar_lane_fault(lane, CELLAR_FAULT_WORKER, text,
+                      cellar_output_tail(&lane->output));
 }
 
 static void fault_of_boot(struct cellar_lane *lane, int status)
@@ -81,17 +116,22 @@ static void fault_of_boot(struct cellar_lane *lane, int status)
     }
     for (size_t i = 0; i < sizeof(boot_faults) / sizeof(boot_faults[0]); i++)
         if (WIFEXITED(status) && WEXITSTATUS(status) == boot_faults[i].status) {
+            if (boot_faults[i].fault == CELLAR_FAULT_PRELOAD)
+                words = last_line(words);
             cellar_lane_fault(lane, boot_faults[i].fault, "", words);
             return;
         }
-    char text[96];
+    char imports[32 + CELLAR_PRELOAD_MAX];
+    char text[96 + sizeof(imports)];
+    (void)what_it_imports(lane, imports);
     if (WIFSIGNALED(status))
-        snprintf(text, sizeof(text), "the worker was killed by signal %d%s",
+        snprintf(text, sizeof(text), "the worker was killed by signal %d%s%s",
                  WTERMSIG(status),
-                 cellar_usage_oom(&lane->usage) ? " (out of memory)" : "");
+                 cellar_usage_oom(&lane->usage) ? " (out of memory)" : "",
+                 imports);
     else
-        snprintf(text, sizeof(text), "the worker exited with status %d",
-                 WEXITSTATUS(status));
+        snprintf(text, sizeof(text), "the worker exited with status %d%s",
+                 WEXITSTATUS(status), imports);
     cellar_lane_fault(lane, CELLAR_FAULT_WORKER, text, words);
 }
 

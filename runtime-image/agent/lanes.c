@@ -153,6 +153,21 @@ static struct cellar_lane *with_worker(struct cellar_agent *agent, pid_t pid)
     return lane;
 }
 
+bool cellar_lanes_know(struct cellar_agent *agent,
+                       const struct cellar_copy *copy)
+{
+    if (with_worker(agent, copy->pid))
+        return true;
+    for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next)
+        for (size_t i = 0; i < CELLAR_COPY_PLACES; i++) {
+            const struct cellar_copy *other = &lane->copies.all[i];
+            if (other != copy && other->phase == CELLAR_COPY_FROZEN &&
+                other->pid == copy->pid)
+                return true;
+        }
+    return false;
+}
+
 static void on_reaped(void *user, const struct cellar_death *death)
 {
     struct cellar_agent *agent = user;

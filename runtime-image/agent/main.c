@@ -94,8 +94,8 @@ static void take_stdio(void)
     close_the_rest();
 }
 
-/* A window of output is megabytes: given back when it is acknowledged, and not
- * kept by malloc for the next one. */
+/* A window of output is megabytes: given back when its cell has ended and it is
+ * acknowledged, and not kept by malloc for the next one. */
 #define LARGE_BYTES (64 << 10)
 
 int main(void)

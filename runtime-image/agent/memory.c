@@ -53,15 +53,17 @@ static uint64_t droppable(const struct cellar_memory *memory)
 
 /* The sum over all files takes longer than the one number: it is asked for only
  * when that is too high. */
-bool cellar_memory_is_short(const struct cellar_memory *memory)
+uint64_t cellar_memory_spare(const struct cellar_memory *memory)
 {
     uint64_t reserve = memory->limit / RESERVE_SHARE;
     reserve = reserve > RESERVE_MIN ? reserve : RESERVE_MIN;
     if (memory->limit <= reserve)
-        return false;
+        return UINT64_MAX;
     uint64_t used = read_one(memory->usage_fd);
     uint64_t most = memory->limit - reserve;
-    return used > most && used - most > droppable(memory);
+    if (used > most)
+        most += droppable(memory);
+    return used > most ? 0 : most - used + 1;
 }
 
 uint64_t cellar_memory_private(const struct cellar_memory *memory)

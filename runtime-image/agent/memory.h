@@ -16,9 +16,10 @@ struct cellar_memory {
 
 void cellar_memory_init(struct cellar_memory *memory);
 
-/* Whether less than an eighth of the limit (16 MiB at least) is left, what the
- * kernel can drop at once counted as free. */
-bool cellar_memory_is_short(const struct cellar_memory *memory);
+/* Bytes until memory runs short, which it does (0) when less than an eighth of
+ * the limit (16 MiB at least) is left; what the kernel can drop at once counts
+ * as free where that matters. UINT64_MAX: there is no limit, or none so low. */
+uint64_t cellar_memory_spare(const struct cellar_memory *memory);
 
 /* Bytes in use that are no file's: of all processes together. */
 uint64_t cellar_memory_private(const struct cellar_memory *memory);

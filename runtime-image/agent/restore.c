@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "agent.h"
-#include "figures.h"
 #include "processes.h"
 
 /* Copying 1 GiB takes 20 ms, waking 0.1; the rest is for a loaded machine. */
@@ -19,14 +18,6 @@
 /* A worker that died leaves a copy that was just being made so long to say that
  * it is there. */
 #define SETTLE_MS 500
-
-/* How often memory is looked at while a cell runs: a cell that allocates as
- * fast as the kernel gives takes 10 MiB in 5 ms. */
-#define LOOK_US 5000u
-
-/* The last automatic copy is all that a session has: it is not given up for
- * less than this part of the memory. */
-#define HELD_SHARE 32
 
 /* Automatic copies: the last, and the one before should that not wake. */
 #define AUTOMATIC_MAX 2
@@ -38,7 +29,8 @@ static struct cellar_bytes bytes_of(const char *text)
     return (struct cellar_bytes){(const uint8_t *)text, strlen(text)};
 }
 
-static void reply(struct cellar_lane *lane, uint64_t request, const char *why)
+void cellar_lane_answer(struct cellar_lane *lane, uint64_t request,
+                        const char *why)
 {
     struct cellar_message msg = {.type = CELLAR_MSG_REPLY};
     msg.u.reply.request = request;
@@ -58,7 +50,7 @@ void cellar_lane_settle(struct cellar_lane *lane, const char *why)
     uint64_t request = lane->freezer.request;
     lane->freezer.request = 0;
     if (request > 0 || why)
-        reply(lane, request, why);
+        cellar_lane_answer(lane, request, why);
 }
 
 void cellar_lane_thaw(struct cellar_lane *lane)
@@ -66,7 +58,9 @@ void cellar_lane_thaw(struct cellar_lane *lane)
     lane->freezer.due = false;
     lane->freezer.wake_end = 0;
     lane->freezer.look_at = 0;
-    if (lane->freezer.request > 0)
+    if (lane->freezer.request == CELLAR_MSG_FORK)
+        cellar_lane_no_branch(lane, "every process of the session was ended");
+    else if (lane->freezer.request > 0)
         cellar_lane_settle(lane, "every process of the session was ended");
     cellar_copies_clear(&lane->copies);
     lane->usage.copies = 0;
@@ -84,7 +78,7 @@ static void rank(struct cellar_lane *lane)
                                           : CELLAR_RANK_WORKER);
 }
 
-static void count_copies(struct cellar_lane *lane)
+void cellar_lane_count_copies(struct cellar_lane *lane)
 {
     lane->usage.copies = cellar_copies_count(&lane->copies);
 }
@@ -123,7 +117,7 @@ static void make_room(struct cellar_lane *lane, const struct cellar_copy *copy)
     if (copy->tag[0] == '\0') {
         cellar_copies_thin(
             &lane->copies,
-            cellar_memory_is_short(&lane->agent->memory) ? 1 : AUTOMATIC_MAX);
+            cellar_memory_spare(&lane->agent->memory) == 0 ? 1 : AUTOMATIC_MAX);
         return;
     }
     for (size_t i = 0; i < CELLAR_COPY_PLACES; i++) {
@@ -140,11 +134,22 @@ static void on_kept(struct cellar_lane *lane, struct cellar_copy *copy,
 {
     if (!why)
         make_room(lane, copy);
-    count_copies(lane);
+    cellar_lane_count_copies(lane);
     if (named && lane->freezer.request == CELLAR_MSG_CHECKPOINT)
         cellar_lane_settle(lane, why);
     else if (why)
-        reply(lane, 0, why);
+        cellar_lane_answer(lane, 0, why);
+}
+
+/* A worker may have given its socket to whom it likes. */
+static bool is_somebody(const struct cellar_lane *lane,
+                        struct cellar_copy *copy, char why[CELLAR_WHY_MAX])
+{
+    if (!cellar_lanes_know(lane->agent, copy))
+        return false;
+    cellar_copy_drop(copy);
+    (void)snprintf(why, CELLAR_WHY_MAX, "the copy is another one's process");
+    return true;
 }
 
 void cellar_lane_hear_copy(struct cellar_lane *lane, struct cellar_copy *copy)
@@ -155,6 +160,8 @@ void cellar_lane_hear_copy(struct cellar_lane *lane, struct cellar_copy *copy)
     enum cellar_code code = cellar_copies_hear(copy, lane->agent->now, why);
     if (code == CELLAR_E_AGAIN)
         return;
+    if (code == CELLAR_OK && is_somebody(lane, copy, why))
+        code = CELLAR_E_SYS;
     rank(lane);
     if (!branch)
         on_kept(lane, copy, named, code == CELLAR_OK ? NULL : why);
@@ -264,7 +271,7 @@ static void wake_newest(struct cellar_lane *lane)
         kill_but_copies(lane);
         copy = cellar_copies_newest(&lane->copies);
     }
-    count_copies(lane);
+    cellar_lane_count_copies(lane);
     if (!copy)
         begin_anew(lane);
 }
@@ -297,7 +304,7 @@ void cellar_lane_wake_failed(struct cellar_lane *lane)
 static void settle_restored(struct cellar_lane *lane)
 {
     cellar_copies_thin(&lane->copies, 0);
-    count_copies(lane);
+    cellar_lane_count_copies(lane);
     cellar_lane_settle(lane, NULL);
 }
 
@@ -338,96 +345,10 @@ void cellar_lane_on_awake(struct cellar_lane *lane, uint64_t ping)
 /* -------------------------------------------------------- what time brings -
  */
 
-static uint64_t own_private(void)
-{
-    static const char *const self[] = {"/proc/self/status"};
-    char text[CELLAR_FIGURES_MAX];
-    int fd = cellar_figures_open(self, 1);
-    cellar_figures_read(fd, text);
-    if (fd >= 0)
-        close(fd);
-    return cellar_figure(text, "\nRssAnon:") * 1024;
-}
-
-/* Of all lanes' workers. False: one of them can't be looked at, or is dying. */
-static bool workers_private(const struct cellar_agent *agent, uint64_t *sum)
-{
-    bool all = true;
-    *sum = 0;
-    for (const struct cellar_lane *lane = agent->lanes; lane;
-         lane = lane->next) {
-        uint64_t bytes = cellar_usage_private(&lane->usage);
-        all &= bytes > 0;
-        *sum += bytes;
-    }
-    return all;
-}
-
-/* What all processes have, without what the workers and this agent have. The
- * workers are looked at twice: they may grow meanwhile, or be dying, and what
- * they give back is nobody's. */
-static uint64_t held(const struct cellar_agent *agent)
-{
-    uint64_t before = 0;
-    uint64_t after = 0;
-    bool alive = workers_private(agent, &before);
-    uint64_t all = cellar_memory_private(&agent->memory);
-    alive &= workers_private(agent, &after);
-    uint64_t ours = (before > after ? before : after) + own_private();
-    return alive && all > ours ? all - ours : 0;
-}
-
-/* Whether giving up a copy helps a cell that needs memory. What other processes
- * have is counted too: it can't be told apart. */
-static bool is_worth_giving_up(const struct cellar_agent *agent)
-{
-    return held(agent) > agent->memory.limit / HELD_SHARE;
-}
-
-static bool thin_all(struct cellar_agent *agent, size_t keep)
-{
-    bool any = false;
-    for (struct cellar_lane *lane = agent->lanes; lane; lane = lane->next) {
-        bool thinned = cellar_copies_thin(&lane->copies, keep);
-        lane->freezer.given_up |= thinned && keep == 0;
-        count_copies(lane);
-        any |= thinned;
-    }
-    return any;
-}
-
-static bool are_copies(const struct cellar_agent *agent)
-{
-    const struct cellar_lane *lane = agent->lanes;
-    while (lane && lane->usage.copies == 0)
-        lane = lane->next;
-    return lane != NULL;
-}
-
-/* What automatic copies hold is given back before a cell is refused memory: the
- * older ones first. */
-static void look_at_memory(struct cellar_lane *lane)
-{
-    struct cellar_freezer *freezer = &lane->freezer;
-    struct cellar_agent *agent = lane->agent;
-    if (lane->cell.phase != CELLAR_CELL_RUNNING || !are_copies(agent)) {
-        freezer->look_at = 0;
-        return;
-    }
-    if (freezer->look_at == 0)
-        freezer->look_at = agent->now + LOOK_US;
-    if (agent->now < freezer->look_at)
-        return;
-    freezer->look_at = agent->now + LOOK_US;
-    if (cellar_memory_is_short(&agent->memory) && !thin_all(agent, 1) &&
-        is_worth_giving_up(agent))
-        (void)thin_all(agent, 0);
-}
-
 void cellar_lane_watch_copies(struct cellar_lane *lane)
 {
     struct cellar_copy *copy = cellar_copies_asked(&lane->copies);
-    look_at_memory(lane);
+    cellar_lane_look_at_memory(lane);
     if (copy && lane->agent->now - copy->asked >= ASKED_US_MAX) {
         cellar_copy_drop(copy);
         rank(lane);
@@ -450,123 +371,4 @@ uint64_t cellar_lane_copies_due(const struct cellar_lane *lane)
         if (dues[i] > 0 && (first == 0 || dues[i] < first))
             first = dues[i];
     return first;
-}
-
-/* ---------------------------------------------------- what the host asks -- */
-
-static const char *hindrance_to_checkpoints(const struct cellar_lane *lane)
-{
-    return lane->hello.policy == CELLAR_CHECKPOINT_OFF
-               ? "checkpoints are off in this session"
-               : cellar_lane_hindrance(lane);
-}
-
-static bool is_tag(struct cellar_bytes tag, char text[])
-{
-    memcpy(text, tag.data, tag.len);
-    text[tag.len] = '\0';
-    return strlen(text) == tag.len;
-}
-
-/* Why nothing can be done now; NULL: it can. */
-const char *cellar_lane_hindrance(const struct cellar_lane *lane)
-{
-    if (lane->cell.phase != CELLAR_CELL_NONE)
-        return "a cell is running";
-    if (!lane->worker.ready || lane->mute_end > 0)
-        return "the session's Python is not ready";
-    return lane->freezer.request > 0 ? "another request is under way" : NULL;
-}
-
-void cellar_lane_refuse(struct cellar_lane *lane, uint64_t request,
-                        const char *why)
-{
-    lane->freezer.asked = lane->agent->now;
-    reply(lane, request, why);
-}
-
-void cellar_lane_checkpoint(struct cellar_lane *lane, struct cellar_bytes tag)
-{
-    struct cellar_freezer *freezer = &lane->freezer;
-    char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
-    const char *why =
-        is_tag(tag, text) ? hindrance_to_checkpoints(lane) : "no name";
-    cellar_lane_settle_copies(lane);
-    if (!why && !cellar_copies_find(&lane->copies, text) &&
-        cellar_copies_named(&lane->copies) >= CELLAR_CHECKPOINTS_MAX)
-        why = "the session has 16 checkpoints, and keeps no more";
-    if (why) {
-        cellar_lane_refuse(lane, CELLAR_MSG_CHECKPOINT, why);
-        return;
-    }
-    cellar_lane_freeze(lane); /* what was due before */
-    freezer->request = CELLAR_MSG_CHECKPOINT;
-    freezer->asked = lane->agent->now;
-    freezer->due = true;
-    memcpy(freezer->tag, text, sizeof(text));
-    cellar_lane_freeze(lane);
-}
-
-/* Should it not wake, the newest automatic one is what the session had. */
-void cellar_lane_restore(struct cellar_lane *lane, struct cellar_bytes tag)
-{
-    struct cellar_freezer *freezer = &lane->freezer;
-    char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
-    const char *why =
-        is_tag(tag, text) ? hindrance_to_checkpoints(lane) : "no name";
-    cellar_lane_settle_copies(lane);
-    struct cellar_copy *copy = cellar_copies_find(&lane->copies, text);
-    if (!why && !copy)
-        why = "there is no checkpoint of this name";
-    if (why) {
-        cellar_lane_refuse(lane, CELLAR_MSG_RESTORE, why);
-        return;
-    }
-    freezer->request = CELLAR_MSG_RESTORE;
-    freezer->asked = lane->agent->now;
-    freezer->due = false;
-    copy->order = ++lane->copies.order;
-    cellar_lane_replace_worker(lane);
-}
-
-void cellar_lane_drop(struct cellar_lane *lane, struct cellar_bytes tag)
-{
-    char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
-    cellar_lane_settle_copies(lane);
-    struct cellar_copy *copy =
-        is_tag(tag, text) ? cellar_copies_find(&lane->copies, text) : NULL;
-    if (copy)
-        cellar_copy_drop(copy);
-    count_copies(lane);
-    cellar_lane_refuse(lane, CELLAR_MSG_DROP,
-                       copy ? NULL : "there is no checkpoint of this name");
-}
-
-static const struct cellar_copy *after_order(const struct cellar_copies *copies,
-                                             uint64_t order)
-{
-    const struct cellar_copy *next = NULL;
-    for (size_t i = 0; i < CELLAR_COPY_PLACES; i++) {
-        const struct cellar_copy *copy = &copies->all[i];
-        if (copy->phase == CELLAR_COPY_FROZEN && copy->order > order &&
-            (!next || copy->order < next->order))
-            next = copy;
-    }
-    return next;
-}
-
-void cellar_lane_list(struct cellar_lane *lane)
-{
-    struct cellar_message msg = {.type = CELLAR_MSG_COPIES};
-    struct cellar_msg_copies *copies = &msg.u.copies;
-    cellar_lane_settle_copies(lane);
-    const struct cellar_copy *copy = after_order(&lane->copies, 0);
-    for (; copy && copies->count < CELLAR_COPIES_MAX;
-         copy = after_order(&lane->copies, copy->order))
-        copies->kept[copies->count++] = (struct cellar_kept){
-            .tag = bytes_of(copy->tag),
-            .after = copy->after,
-            .age_ms = (lane->agent->now - copy->taken) / 1000};
-    copies->held_bytes = copies->count > 0 ? held(lane->agent) : 0;
-    cellar_lane_post(lane, &msg);
 }

@@ -128,11 +128,15 @@ bool cellar_ring_ack(struct cellar_ring *ring, uint64_t mark)
         return false;
     while (ring->count > 0 && ring->first <= mark)
         drop_first(ring);
+    return true;
+}
+
+void cellar_ring_rest(struct cellar_ring *ring)
+{
     if (ring->payloads.size >= LARGE_BYTES)
         shrink(&ring->payloads);
     if (ring->lens.size >= LARGE_BYTES)
         shrink(&ring->lens);
-    return true;
 }
 
 void cellar_ring_rewind(struct cellar_ring *ring)

@@ -66,6 +66,10 @@ bool cellar_ring_due(const struct cellar_ring *ring);
  * the peer doesn't tell the truth; nothing has changed then. */
 bool cellar_ring_ack(struct cellar_ring *ring, uint64_t mark);
 
+/* Gives the memory of a large window back, once all but little of it is
+ * acknowledged: when no output flows that would need it again at once. */
+void cellar_ring_rest(struct cellar_ring *ring);
+
 void cellar_ring_rewind(struct cellar_ring *ring);
 
 /* The highest number given so far; 0 before the first. */

@@ -487,7 +487,5 @@ void cellar_lane_tick(struct cellar_lane *lane)
     if (lane->mute_end > 0 && lane->agent->now >= lane->mute_end)
         end_mute(lane);
     if (lane->boot_end > 0 && lane->agent->now >= lane->boot_end)
-        cellar_lane_fault(lane, CELLAR_FAULT_WORKER,
-                          "the worker did not become ready",
-                          cellar_output_tail(&lane->output));
+        cellar_lane_boot_is_over(lane);
 }

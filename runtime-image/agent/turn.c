@@ -323,6 +323,10 @@ static void end_turn(struct cellar_lane *lane)
     else if (lane->life_end > 0 && now >= lane->life_end)
         cellar_lane_end(lane, "it has reached its lifetime");
     cellar_wire_flush(&lane->wire);
+    /* Not before: memory that is given back amid a flood is wanted again at
+     * once, and the kernel clears every page of it. */
+    if (lane->cell.phase == CELLAR_CELL_NONE)
+        cellar_wire_rest(&lane->wire);
     cellar_lane_freeze(lane);
 }
 

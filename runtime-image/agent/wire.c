@@ -144,8 +144,13 @@ void cellar_wire_flush(struct cellar_wire *wire)
         cellar_buf_consume(&wire->out, (size_t)n);
     else if (errno != EAGAIN && errno != EINTR)
         wire->deaf = true;
+}
+
+void cellar_wire_rest(struct cellar_wire *wire)
+{
     if (cellar_buf_len(&wire->out) == 0)
         cellar_buf_reset(&wire->out);
+    cellar_ring_rest(&wire->ring);
 }
 
 bool cellar_wire_waits(const struct cellar_wire *wire)

@@ -64,6 +64,9 @@ void cellar_wire_break(struct cellar_wire *wire, enum cellar_code why);
 /* One write of what is due, as far as stdout takes it. */
 void cellar_wire_flush(struct cellar_wire *wire);
 
+/* Gives back what a flood took: when no output flows. */
+void cellar_wire_rest(struct cellar_wire *wire);
+
 /* Whether the wire waits for stdout to take more. */
 bool cellar_wire_waits(const struct cellar_wire *wire);
 

@@ -131,10 +131,12 @@ static int launch(pid_t *pid, const struct ends *ends,
 {
     static char path[] = CELLAR_LAUNCHER_PATH;
     char limits[3][24];
-    char *argv[] = {path, limits[0], limits[1], limits[2], NULL};
+    char preload[sizeof(hello->preload)];
+    char *argv[] = {path, limits[0], limits[1], limits[2], preload, NULL};
     const uint64_t values[3] = {hello->nproc, hello->nofile, hello->fsize};
     for (int i = 0; i < 3; i++)
         snprintf(limits[i], sizeof(limits[i]), "%" PRIu64, values[i]);
+    snprintf(preload, sizeof(preload), "%s", hello->preload);
     return spawn(pid, ends, argv);
 }
 

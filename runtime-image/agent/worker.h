@@ -33,7 +33,8 @@ struct cellar_worker {
 
 void cellar_worker_init(struct cellar_worker *worker);
 
-/* Starts the launcher with the rlimits of `hello`. E_SYS with errno. */
+/* Starts the launcher with the rlimits and the modules of `hello`. E_SYS with
+ * errno. */
 enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
                                      const struct cellar_msg_hello *hello);
 

@@ -2,9 +2,11 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "launcher.h"
@@ -66,11 +68,25 @@ static void add(scmp_filter_ctx filter, const struct rule *rule, bool asks)
         die(rule->name, rc);
 }
 
+/* From 5.5 on whoever is asked may answer "go on" (seccomp(2)). Before, nothing
+ * tells whether that is known. */
+static bool knows_go_on(void)
+{
+    struct utsname kernel;
+    if (uname(&kernel) != 0)
+        return false;
+    char *end = NULL;
+    long major = strtol(kernel.release, &end, 10);
+    long minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+    return major > 5 || (major == 5 && minor >= 5);
+}
+
 /* A sandbox in user space may know filters, but no one to ask. */
 static bool can_ask(void)
 {
     uint32_t action = SECCOMP_RET_USER_NOTIF;
-    return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+    return knows_go_on() &&
+           syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }
 
 int cellar_filter_apply(int *listener)

@@ -3,10 +3,11 @@
  * exec, so it holds no secret; it takes away what the worker must not have, in
  * an order that matters, tells the agent what is in force, and execs Python:
  *
- *     launcher NPROC NOFILE FSIZE
+ *     launcher NPROC NOFILE FSIZE MODULES
  *
  * with /dev/null, two pipes and the control socket as fds 0 to 3. The limits
- * are decimal, 0 leaves one as the container has it. It fails closed: whatever
+ * are decimal, 0 leaves one as the container has it; the modules to preload
+ * (proto/preload.h) go on to Python as they are. It fails closed: whatever
  * could not be done ends it with a status of enum cellar_boot_status and one
  * line on stderr.
  */
@@ -50,7 +51,9 @@ int cellar_filter_apply(int *listener);
  * there is none or when it is built on musl. Static. */
 const char *cellar_python_find(const char *path);
 
-/* Execs it on the worker's bootstrap with a clean environment. */
-noreturn void cellar_python_exec(const char *python, const char *path);
+/* Execs it on the worker's bootstrap, which is given `modules`, with a clean
+ * environment. */
+noreturn void cellar_python_exec(const char *python, const char *path,
+                                 const char *modules);
 
 #endif

@@ -64,9 +64,9 @@ static void tell_agent(int landlock_abi, int seccomp, int listener)
  * that it need not allow what only the launcher does. */
 int main(int argc, char **argv)
 {
-    if (argc != 4)
+    if (argc != 5)
         cellar_launcher_die(CELLAR_BOOT_SANDBOX,
-                            "usage: launcher NPROC NOFILE FSIZE");
+                            "usage: launcher NPROC NOFILE FSIZE MODULES");
     const char *path = getenv("PATH");
     path = path && *path ? path : DEFAULT_PATH;
     setsid();
@@ -78,5 +78,5 @@ int main(int argc, char **argv)
     int listener = -1;
     int seccomp = cellar_filter_apply(&listener);
     tell_agent(landlock_abi, seccomp, listener);
-    cellar_python_exec(python, path);
+    cellar_python_exec(python, path, argv[4]);
 }

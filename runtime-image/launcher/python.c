@@ -51,21 +51,31 @@ const char *cellar_python_find(const char *path)
                         "there is no python3 in the image's PATH (%s)", path);
 }
 
+/* Large blocks of glibc's malloc are asked for in huge pages: a fork copies 512
+ * times fewer entries of the page table, and so does the end of a process free
+ * them. glibc.malloc.hugetlb (glibc manual, "Memory Allocation Tunables"; older
+ * ones, and other C libraries, don't mind it). */
+#define HUGE_PAGES "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
+
 /* -I: neither the environment, nor the user's site-packages, nor a file that a
  * cell left in the working directory has a say in how Python starts. */
-noreturn void cellar_python_exec(const char *python, const char *path)
+noreturn void cellar_python_exec(const char *python, const char *path,
+                                 const char *modules)
 {
     static char path_entry[PATH_BYTES + 8];
     static char zone_entry[128];
     const char *zone = getenv("TZ");
     snprintf(path_entry, sizeof(path_entry), "PATH=%s", path);
     snprintf(zone_entry, sizeof(zone_entry), "TZ=%s", zone ? zone : "");
-    const char *const argv[] = {"python3", "-I", "-X", "utf8", BOOTSTRAP, NULL};
+    const char *const argv[] = {"python3", "-I",      "-X",
+                                "utf8",    BOOTSTRAP, *modules ? modules : NULL,
+                                NULL};
     const char *const env[] = {path_entry,
                                "HOME=/tmp",
                                "USER=cellar",
                                "LOGNAME=cellar",
                                "LANG=C.UTF-8",
+                               HUGE_PAGES,
                                "TERM=dumb",
                                "MPLBACKEND=Agg",
                                "MPLCONFIGDIR=/tmp/.matplotlib",

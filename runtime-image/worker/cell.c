@@ -11,6 +11,7 @@
 #include "runtime-image/worker/interrupt.h"
 #include "runtime-image/worker/output.h"
 #include "runtime-image/worker/source.h"
+#include "runtime-image/worker/statement.h"
 #include "runtime-image/worker/task.h"
 #include "runtime-image/worker/text.h"
 #include "runtime-image/worker/trace.h"
@@ -116,7 +117,8 @@ static bool run(const struct cellar_request *request, struct shown *shown)
     CELLAR_REF PyObject *source =
         PyUnicode_DecodeUTF8(request->code, (Py_ssize_t)request->len, NULL);
     __attribute__((cleanup(cellar_code_done))) struct cellar_code code = {0};
-    return name && source && cellar_compile(source, name, &code) &&
+    bool plain = cellar_statement_is_last(request->code, request->len);
+    return name && source && cellar_compile(source, plain, name, &code) &&
            cellar_source_add(name, source, code.defines) && show(&code, shown);
 }
 

@@ -154,6 +154,15 @@ static bool compile_last(PyObject *source, PyObject *statement, PyObject *name,
     return true;
 }
 
+/* The tree is Python objects, made and taken apart again: more than half of
+ * what a short cell takes. */
+static bool compile_whole(PyObject *source, PyObject *name,
+                          struct cellar_code *code)
+{
+    code->body = compile(source, name, compiler.exec_mode, 0);
+    return code->body != NULL;
+}
+
 static bool compile_tree(PyObject *source, PyObject *name,
                          struct cellar_code *code)
 {
@@ -192,9 +201,10 @@ static void add_line(PyObject *source, PyObject *name)
     cellar_raised_give(&raised);
 }
 
-bool cellar_compile(PyObject *source, PyObject *name, struct cellar_code *code)
+bool cellar_compile(PyObject *source, bool plain, PyObject *name,
+                    struct cellar_code *code)
 {
-    if (!compile_tree(source, name, code)) {
+    if (!(plain ? compile_whole : compile_tree)(source, name, code)) {
         if (PyErr_ExceptionMatches(PyExc_SyntaxError))
             add_line(source, name);
         return false;

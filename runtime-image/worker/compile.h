@@ -24,9 +24,11 @@ bool cellar_compile_init(void);
  * for but the first cell. */
 bool cellar_compile_warm(void);
 
-/* Compiles `source`, which tracebacks will call `name`. False: the exception
- * is set, a SyntaxError as a rule. */
-bool cellar_compile(PyObject *source, PyObject *name, struct cellar_code *code);
+/* Compiles `source`, which tracebacks will call `name`. `plain`: its last
+ * statement is no expression (statement.h), so none is looked for. False: the
+ * exception is set, a SyntaxError as a rule. */
+bool cellar_compile(PyObject *source, bool plain, PyObject *name,
+                    struct cellar_code *code);
 
 void cellar_code_done(struct cellar_code *code);
 

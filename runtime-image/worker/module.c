@@ -12,6 +12,7 @@
 #include "runtime-image/worker/freeze.h"
 #include "runtime-image/worker/interrupt.h"
 #include "runtime-image/worker/output.h"
+#include "runtime-image/worker/preload.h"
 #include "runtime-image/worker/source.h"
 #include "runtime-image/worker/task.h"
 #include "runtime-image/worker/trace.h"
@@ -118,7 +119,7 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
 {
     (void)self;
     (void)args;
-    if (!set_up()) {
+    if (!cellar_preload_note() || !set_up()) {
         PyErr_Print();
         _exit(CELLAR_BOOT_EXTENSION);
     }
@@ -128,6 +129,7 @@ static PyObject *worker_main(PyObject *self, PyObject *args)
     }
     struct cellar_answer answer = {0};
     struct cellar_request request = {0};
+    cellar_preload_run(); /* a child of theirs has no channel */
     announce(&answer);
     if (!cellar_compile_warm()) {
         PyErr_Print();

@@ -6,8 +6,8 @@
  * way: module.c (set-up, the loop), channel.c (records), cell.c (runs it),
  * compile.c, task.c (top-level await), trace.c (exceptions), source.c (lines
  * for tracebacks), text.c, bundle.c (a result's parts), output.c (streams),
- * interrupt.c (SIGINT); freeze.c, seed.c and apart.c (copies of the
- * worker).
+ * interrupt.c (SIGINT); freeze.c, seed.c and apart.c (copies of the worker);
+ * preload.c (modules imported at the start).
  *
  * User code may replace or delete anything that it can reach. So whatever a
  * cell's way needs is looked up once, in the _init() calls, before the first

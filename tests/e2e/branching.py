@@ -23,11 +23,6 @@ class Branch(Session):
                 % (mark, self.name, mark, other.name))
 
 
-def whole(live, container=None):
-    """A session as what can be forked and met."""
-    return Branch(live.name, container or live.container())
-
-
 def fork_to(live, *names):
     """`cellar fork --json` of a session; what it tells."""
     done = run("fork", "--json", live.name, *names)

@@ -109,10 +109,14 @@ class RestoreTest(unittest.TestCase):
         return self.assertLost(agent, fatal, RESTORED, start, **options)
 
     def ask(self, agent, what, tag):
-        """A request by the host; what the agent replies."""
+        """A request by the host; what the agent replies. It may tell before of
+        an automatic checkpoint that came to nothing: request 0."""
         agent.say("%s %s" % (what, tag.hex() if isinstance(tag, bytes)
                              else tag.encode().hex()))
-        return self.reply(agent)
+        reply = self.reply(agent)
+        while reply.request == 0:
+            reply = self.reply(agent)
+        return reply
 
     @staticmethod
     def reply(agent):

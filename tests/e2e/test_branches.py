@@ -7,7 +7,7 @@ import os
 import unittest
 
 import cellar_test
-from branching import fork, fork_to, listed, whole
+from branching import fork, fork_to, listed
 from cellar_test import (RESULT_KEYS, Session, SessionTest, popen, result_of,
                          run, session, unique, wait_for)
 from journal import history, past
@@ -420,34 +420,22 @@ class Ends(BranchTest):
             self.assertRefused(run("exec", one.name, "1"),
                                "there is no session")
 
-    def test_the_lease_of_one_that_nobody_has(self):
-        """It ends alone, and whoever asks for it is told."""
-        live = Session("--lease", "5s")
-        self.addCleanup(live.stop)
-        live.exec("x = 'kept'")
-        one, two = self.fork(2, of=live)
-        with live.running("import time\ntime.sleep(7)\nx") as root:
-            with two.running("import time\ntime.sleep(7)\nx") as other:
-                for process in root, other:
-                    _, result = result_of(process)
-                    self.assertEqual("'kept'", result["result"]["text/plain"])
-        self.assertRefused(run("exec", one.name, "1"), one.name, "is lost",
-                           "lease")
-        self.assertNotIn(one.name, listed())
-        self.assertEqual("lost", past(one.name)[-1]["ending"])
-        for live in live, two:
-            self.assertEqual("'kept'", self.say(live, "x"))
-
-    def test_the_lease_of_a_root_that_nobody_has(self):
+    def test_the_leases_of_those_that_nobody_has(self):
+        """They end alone, the root too; whoever asks for one is told."""
         live = Session("--lease", "5s")
         live.exec("x = 'kept'")
         container = live.container()
-        one, = self.fork(of=live)
+        one, two, three = self.fork(3, of=live)
         with one.running("import time\ntime.sleep(7)\nx") as process:
             _, result = result_of(process)
             self.assertEqual("'kept'", result["result"]["text/plain"])
-        self.assertEqual((0, ""), live.stop()[::2])
-        self.assertNotIn(live.name, listed())
+        for ended in live, two:
+            self.assertRefused(run("exec", ended.name, "1"), ended.name,
+                               "is lost", "lease")
+            self.assertEqual("lost", past(ended.name)[-1]["ending"])
+        self.assertEqual((0, ""), three.stop()[::2])
+        self.assertEqual({one.name}, set(listed()) & {
+            s.name for s in (live, one, two, three)})
         self.assertEqual("'kept'", self.say(one, "x"))
         one.stop()
         self.assertTrue(self.gone(container))

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 import tempfile
 import unittest
 
@@ -75,6 +76,21 @@ class Automatic(CheckpointTest):
         self.assertEqual("cell %d: killed by signal 11 (SIGSEGV); state "
                          "restored to that after cell %d\n" % (cell + 1, cell),
                          done.err)
+
+    def test_a_crash_between_cells_is_told_with_the_next(self):
+        code = ("import os, time\nx = %r\nif os.fork() == 0:\n"
+                "    time.sleep(0.1)\n    os.kill(os.getppid(), 9)\n"
+                "    os._exit(0)")
+        result = self.ok(code % "kept")
+        while result["state"] == "kept":
+            before = result["cell"]
+            time.sleep(0.05)
+            result = self.ok("x")
+        self.assertEqual(("restored", before, "'kept'"),
+                         (result["state"], result["restored_from"],
+                          result["result"]["text/plain"]))
+        self.assertIn("before this cell", result["reason"])
+        self.assertIsNone(self.ok("x")["reason"])
 
     def test_a_thread_is_a_reason_to_take_none(self):
         cell = self.ok("x = 'before'")["cell"]

@@ -2,8 +2,6 @@
 user, its process ids and its files; not globals, output, or the truth."""
 
 import ast
-import os
-import sys
 import unittest
 
 from hostile import ATTEMPT, run
@@ -159,6 +157,31 @@ class Insides(BranchesTest):
         self.say(self.two, "stop.set()\nthread.join()")
         self.assertUntouched()
 
+    def test_priorities(self):
+        for live, victim in ((self.one, self.pids[2]),
+                             (self.session, self.pids[1])):
+            self.assertRefused(
+                live,
+                "victim = %d\n"
+                "[attempt(os.sched_setscheduler, victim, os.SCHED_IDLE,\n"
+                "         os.sched_param(0)),\n"
+                " attempt(os.sched_setparam, victim, os.sched_param(0)),\n"
+                " attempt(os.sched_setaffinity, victim, {0}),\n"
+                " attempt(os.setpriority, os.PRIO_PROCESS, victim, 19),\n"
+                " attempt(os.setpriority, os.PRIO_PGRP, victim, 19),\n"
+                " attempt(os.setpriority, os.PRIO_USER, 0, 19),\n"
+                " syscall(314, victim, ctypes.create_string_buffer(64), 0),\n"
+                " syscall(251, 1, victim, 3 << 13),\n"
+                " syscall(251, 2, victim, 3 << 13),\n"
+                " syscall(251, 3, 0, 3 << 13)]" % victim, "EPERM")
+        self.assertEqual("(1, 1)", self.say(
+            self.one,
+            "os.sched_setaffinity(0, os.sched_getaffinity(0))\n"
+            "os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0))\n"
+            "os.setpriority(os.PRIO_PROCESS, os.getpid(), 1)\n"
+            "os.getpriority(os.PRIO_PROCESS, 0), os.nice(0)"))
+        self.assertUntouched()
+
     def test_signals_to_itself_are_its_own_business(self):
         self.assertEqual("[10, 10, 10]", self.say(
             self.one,
@@ -312,6 +335,65 @@ class Truth(BranchesTest):
             "            os.write(fd, record * 3)\n"
             "    except OSError: pass")
         self.assertWell(result)
+
+
+# Waits for the request for a copy in its worker's place, and gives the copy's
+# socket to another branch. A child of os.fork() has no control socket.
+INTERCEPT = """
+import array, time
+worker = os.getpid()
+if libc.syscall(57) == 0:  # fork
+    try:
+        while not os.path.exists('/dev/shm/ended'): time.sleep(0.01)
+        os.kill(worker, signal.SIGSTOP)
+        open('/dev/shm/stopped', 'w').close()
+        control = socket.socket(fileno=3)
+        _, fds, _, _ = socket.recv_fds(control, 64, 4)
+        friend = socket.socket(socket.AF_UNIX)
+        friend.connect('/tmp/friend')
+        socket.send_fds(friend, [b'x'], fds)
+        os.kill(worker, signal.SIGCONT)
+    finally:
+        os._exit(0)
+"""
+FRIEND = """
+import time
+door = socket.socket(socket.AF_UNIX)
+door.bind('/tmp/friend')
+door.listen(1)
+_, fds, _, _ = socket.recv_fds(door.accept()[0], 1, 4)
+os.write(fds[0], bytes(4) + b'Z')
+time.sleep(60)
+"""
+
+
+class Conspiring(SessionTest):
+    """Two branches against the agent; a third one goes on."""
+
+    OPTIONS = ("--checkpoint", "off")
+
+    def test_a_copy_that_is_another_ones_worker(self):
+        self.ok(ATTEMPT + "canary = 'alive'")
+        one, two = fork(self.session, 2)
+        for branch in one, two:
+            self.addCleanup(branch.stop)
+        name = cellar_test.unique()
+        with two.running(FRIEND) as process:
+            self.ok(INTERCEPT)
+            one.exec("open('/dev/shm/ended', 'w').close()")
+            wait_for(lambda: self.session.has_file("/dev/shm/stopped"))
+            done = run("fork", self.session.name, name)
+            self.assertEqual((3, ""), (done.status, done.out))
+            self.assertIn("another one's process", done.err)
+            _, result = result_of(process)
+        self.assertEqual(("killed", "fresh"),
+                         (result["status"], result["state"]))
+        self.assertNotIn(name, listed())
+        for live in self.session, one:
+            result = live.exec("canary")
+            self.assertEqual(("kept", {"text/plain": "'alive'"}),
+                             (result["state"], result["result"]))
+        self.assertEqual({"text/plain": "2"}, two.exec("1 + 1")["result"])
 
 
 class Idle(BranchesTest):

@@ -111,7 +111,7 @@ static bool is_short(uint64_t limit, uint64_t used, const char *stat)
     snprintf(text, sizeof(text), "%llu\n", (unsigned long long)used);
     const struct cellar_memory memory = {
         .usage_fd = file_of(text), .stat_fd = file_of(stat), .limit = limit};
-    bool answer = cellar_memory_is_short(&memory);
+    bool answer = cellar_memory_spare(&memory) == 0;
     close(memory.usage_fd);
     close(memory.stat_fd);
     return answer;
@@ -124,6 +124,20 @@ static void memory_is_short_when_an_eighth_is_left(void **state)
     assert_false(is_short(800 * MIB, 700 * MIB, ""));
     assert_true(is_short(800 * MIB, 700 * MIB + 1, ""));
     assert_true(is_short(800 * MIB, 800 * MIB, ""));
+}
+
+static void what_is_to_spare_is_told_in_bytes(void **state)
+{
+    struct cellar_memory memory = {.stat_fd = file_of("inactive_file 1024\n"),
+                                   .limit = 800 * MIB};
+    (void)state;
+    memory.usage_fd = file_of("734002176\n"); /* 700 MiB - 1 KiB */
+    assert_int_equal(cellar_memory_spare(&memory), 1025);
+    close(memory.usage_fd);
+    memory.usage_fd = file_of("734003300\n"); /* 700 MiB + 100 */
+    assert_int_equal(cellar_memory_spare(&memory), 925);
+    close(memory.usage_fd);
+    close(memory.stat_fd);
 }
 
 static void small_limits_keep_a_reserve_too(void **state)
@@ -152,7 +166,7 @@ static void without_a_limit_it_is_never_short(void **state)
     const struct cellar_memory blind = {
         .usage_fd = NONE, .stat_fd = NONE, .limit = 800 * MIB};
     assert_false(is_short(0, 1ull << 50, ""));
-    assert_false(cellar_memory_is_short(&blind));
+    assert_int_not_equal(cellar_memory_spare(&blind), 0);
     assert_int_equal(cellar_memory_private(&blind), 0);
 }
 
@@ -180,7 +194,7 @@ static void init_finds_the_files_or_does_without(void **state)
     struct cellar_memory memory;
     cellar_memory_init(&memory);
     assert_true(memory.usage_fd >= NONE && memory.stat_fd >= NONE);
-    (void)cellar_memory_is_short(&memory);
+    (void)cellar_memory_spare(&memory);
     if (memory.usage_fd >= 0)
         close(memory.usage_fd);
     if (memory.stat_fd >= 0)
@@ -196,6 +210,7 @@ int main(void)
         cmocka_unit_test(the_first_file_that_is_there_is_opened),
         cmocka_unit_test(a_long_file_is_cut_off),
         cmocka_unit_test(memory_is_short_when_an_eighth_is_left),
+        cmocka_unit_test(what_is_to_spare_is_told_in_bytes),
         cmocka_unit_test(small_limits_keep_a_reserve_too),
         cmocka_unit_test(pages_of_files_are_as_good_as_free),
         cmocka_unit_test(without_a_limit_it_is_never_short),

@@ -105,6 +105,7 @@ static void the_page_has_every_message_and_limit(void **state)
         NAMED(CELLAR_HUNT_MAX),        NAMED(CELLAR_CHECKPOINT_TAG_MAX),
         NAMED(CELLAR_CHECKPOINTS_MAX), NAMED(CELLAR_COPIES_MAX),
         NAMED(CELLAR_BRANCHES_MAX),    NAMED(CELLAR_WHY_MAX),
+        NAMED(CELLAR_PRELOAD_MAX),
     };
     for (size_t i = 0; i < sizeof(headings) / sizeof(headings[0]); i++)
         if (!wire_page_has(headings[i]))
@@ -266,7 +267,7 @@ static void bounds_numbers(void **state)
         {&ready, &ready.u.ready.generation, 1, 0},
         {&ready, &ready.u.ready.landlock_abi, 0, UINT32_MAX},
         {&ready, &ready.u.ready.seccomp, 0, 2},
-        {&fault, &fault.u.fault.code, 1, CELLAR_FAULT_ENDED},
+        {&fault, &fault.u.fault.code, 1, CELLAR_FAULT_PRELOAD},
         {&hello, &hello.u.hello.policy, 0, CELLAR_CHECKPOINT_AUTO},
         {&done, &done.u.done.checkpoint, 2, CELLAR_TAKEN_NO},
         {&reply, &reply.u.reply.request, 0, CELLAR_MSG_FORK},

@@ -3,6 +3,8 @@
  * its own, with a /proc of its own, and nowhere else. It needs root. */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -17,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -445,6 +448,29 @@ static void without_proc_nobody_is_spared(void **state)
     as_process_one(spare_without_proc);
 }
 
+/* ---------------------------------------------------------- thread, process */
+
+static void *tell_number(void *number)
+{
+    *(pid_t *)number = (pid_t)syscall(SYS_gettid);
+    MUST(cellar_processes_leader(*(pid_t *)number) == getpid());
+    return NULL;
+}
+
+static void a_thread_is_of_its_process(void **state)
+{
+    pthread_t thread;
+    pid_t number = 0;
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, tell_number, &number), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_not_equal(number, getpid());
+    assert_int_equal(cellar_processes_leader(getpid()), getpid());
+    assert_int_equal(cellar_processes_leader(0), 0);
+    assert_int_equal(cellar_processes_leader(-7), -7);
+    assert_int_equal(cellar_processes_leader(INT_MAX), INT_MAX);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -457,6 +483,7 @@ int main(void)
         TEST(a_spared_one_that_is_dead_is_told),
         TEST(what_lives_beside_goes_on_with_its_children),
         TEST(without_proc_nobody_is_spared),
+        cmocka_unit_test(a_thread_is_of_its_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -228,6 +229,113 @@ static void what_a_damaged_record_may_tell_of_is_kept(void **state)
     stop_b(f);
 }
 
+/* ---------------------------------------------- names that are reserved -- */
+
+/* A session in container "fake1", whatever its directory is called. */
+static void record_as(struct fixture *f, const char *name, uint64_t created,
+                      struct cellar_hold *hold)
+{
+    struct cellar_record record = {
+        .engine = "fake", .container = "fake1", .created = created};
+    (void)snprintf(record.name, sizeof record.name, "%s", name);
+    assert_int_equal(cellar_hold_take(f->state_dir, name, hold, &f->err),
+                     CELLAR_OK);
+    assert_int_equal(cellar_record_save(hold, &record, &f->err), CELLAR_OK);
+}
+
+static void remove_record(struct fixture *f, const char *name,
+                          struct cellar_hold *hold)
+{
+    if (hold->dir_fd < 0)
+        assert_int_equal(cellar_hold_take(f->state_dir, name, hold, &f->err),
+                         CELLAR_OK);
+    cellar_record_remove(f->state_dir, name, hold);
+    cellar_hold_done(hold);
+}
+
+static bool is_recorded(struct fixture *f, const char *name)
+{
+    struct cellar_record record;
+    return cellar_record_load(f->state_dir, name, &record, NULL) == CELLAR_OK;
+}
+
+/* Whoever made it is dead; it waits for whoever takes it. */
+static void what_stands_ready_is_kept_while_it_lives(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    record_as(f, ".pool-1", 5, &hold);
+    cellar_hold_done(&hold);
+    assert_false(takes(f, "fake1", ".pool-1", dead, "running"));
+    assert_false(takes(f, "fake1", ".pool-1", dead, "created"));
+    assert_true(takes(f, "fake1", ".pool-1", dead, "exited"));
+    assert_true(takes(f, "x", ".pool-1", dead, "running"));
+    assert_true(takes(f, "x", ".pool-2", dead, "running"));
+    remove_record(f, ".pool-1", &hold);
+}
+
+/* Its container's label does not know of its name, or knows of none. */
+static void what_was_taken_from_a_pool_is_its_takers(void **state)
+{
+    struct fixture *f = *state;
+    record_b(f);
+    assert_false(takes(f, "fake1", ".pool-1", dead, "running"));
+    assert_false(takes(f, "fake1", "", dead, "running"));
+    assert_true(takes(f, "fake1", ".pool-1", dead, "exited"));
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/sessions/b/record.json",
+                   f->state_dir);
+    assert_int_equal(truncate(path, 20), 0);
+    assert_false(takes(f, "fake1", ".pool-1", dead, "running"));
+    assert_false(takes(f, "fake1", "", dead, "running"));
+    assert_true(takes(f, "fake1", "", dead, "exited"));
+    stop_b(f);
+}
+
+static void what_was_used_unnamed_ends_with_its_process(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    struct cellar_container what =
+        container(f, "fake1", ".pool-1", dead, "running");
+    struct cellar_wait wait = {0};
+    record_as(f, ".taken-1", 5, &hold);
+    assert_false(takes_as(f, NULL, &what));
+    cellar_hold_done(&hold);
+    assert_true(takes_as(f, NULL, &what));
+    struct cellar_reaper *reaper = reaper_new(f, NULL);
+    assert_true(cellar_reaper_look(reaper, &what));
+    cellar_reaper_run(reaper, cellar_wait_done, &wait);
+    assert_int_equal(cellar_wait_for(f->c, &wait, &f->err), CELLAR_OK);
+    assert_int_equal(fake.removes, 1);
+    assert_false(is_recorded(f, ".taken-1"));
+}
+
+/* One that was made just now may not be among the containers yet. */
+static void a_ready_one_whose_container_is_gone_is_forgotten(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_hold old = CELLAR_HOLD_NONE;
+    struct cellar_hold fresh = CELLAR_HOLD_NONE;
+    struct cellar_hold held = CELLAR_HOLD_NONE;
+    record_as(f, ".pool-1", 5, &old);
+    cellar_hold_done(&old);
+    record_as(f, ".pool-2", (uint64_t)time(NULL), &fresh);
+    cellar_hold_done(&fresh);
+    record_as(f, ".pool-3", 5, &held);
+    record_b(f);
+    struct cellar_wait wait = {0};
+    cellar_reaper_run(reaper_new(f, NULL), cellar_wait_done, &wait);
+    assert_int_equal(cellar_wait_for(f->c, &wait, &f->err), CELLAR_OK);
+    assert_false(is_recorded(f, ".pool-1"));
+    assert_true(is_recorded(f, ".pool-2"));
+    assert_true(is_recorded(f, ".pool-3"));
+    assert_true(is_recorded(f, "b"));
+    remove_record(f, ".pool-2", &fresh);
+    remove_record(f, ".pool-3", &held);
+    stop_b(f);
+}
+
 /* ------------------------------------------------------------- reaping -- */
 
 static enum cellar_code reap(struct fixture *f, int count, const char *session)
@@ -316,6 +424,10 @@ int main(void)
         T(what_has_live_branches_is_never_taken),
         T(what_somebody_holds_is_taken_by_him_alone),
         T(what_a_damaged_record_may_tell_of_is_kept),
+        T(what_stands_ready_is_kept_while_it_lives),
+        T(what_was_taken_from_a_pool_is_its_takers),
+        T(what_was_used_unnamed_ends_with_its_process),
+        T(a_ready_one_whose_container_is_gone_is_forgotten),
         T(all_of_many_are_removed),
         T(a_removal_that_fails_is_told_and_the_others_go_on),
         T(a_slow_engine_is_left_to_the_next),

@@ -158,6 +158,7 @@ static void branches_are_recorded_as_the_agent_made_them(void **state)
         assert_int_equal(cellar_hold_who(f->state_dir, names[i]), 0);
     }
     assert_int_equal(parent.lane, 0);
+    assert_true(cellar_record_may_share(&parent));
     stop_all(f, "b", "c");
 }
 
@@ -174,6 +175,8 @@ static void a_refusal_makes_none(void **state)
     assert_int_equal(moment.after, 77);
     assert_nobody(f, "b");
     assert_nobody(f, "c");
+    struct cellar_record parent = load(f, "a");
+    assert_false(cellar_record_may_share(&parent));
     cellar_result_free(run(f, "x"));
     assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);
 }

@@ -27,7 +27,7 @@ TICKET = (1 << 64) - 1
 DEADLINE = 30
 
 
-def start_process(boot=BOOT, python=PYTHON, fd=3, **options):
+def start_process(boot=BOOT, python=PYTHON, fd=3, preload=None, **options):
     """The process and our end of the socket that it has as `fd`."""
     ours, theirs = socket.socketpair()
     ours.settimeout(DEADLINE)
@@ -36,7 +36,8 @@ def start_process(boot=BOOT, python=PYTHON, fd=3, **options):
         os.dup2(theirs.fileno(), fd)
         os.set_inheritable(fd, True)
 
-    process = subprocess.Popen([python, "-I", boot], preexec_fn=place,
+    words = [python, "-I", boot] + ([preload] if preload else [])
+    process = subprocess.Popen(words, preexec_fn=place,
                                close_fds=False, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, **options)
