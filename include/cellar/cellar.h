@@ -141,10 +141,9 @@ CELLAR_API void cellar_spec_init(struct cellar_spec *spec);
 
 /* Starts a session and waits until its Python is ready. Borrows `spec` for
  * the call. Errors: E_USAGE a field is out of bounds (named); E_EXISTS the
- * name is taken; E_IMAGE the image is missing, has no fitting Python, or not what
- * `preload` names;
- * E_DENIED, E_ENGINE, E_TIMEOUT the engine (named, with the cure). Nothing is
- * left behind on failure. */
+ * name is taken; E_IMAGE the image is missing, has no fitting Python, or not
+ * what `preload` names; E_DENIED, E_ENGINE, E_TIMEOUT the engine (named, with
+ * the cure). Nothing is left behind on failure. */
 CELLAR_API CELLAR_CHECK enum cellar_code
 cellar_start(struct cellar *c, const struct cellar_spec *spec,
              struct cellar_session **out, struct cellar_error *err);
@@ -335,10 +334,10 @@ cellar_pool_take_async(struct cellar_pool *pool, const char *name,
 
 struct cellar_pool_stats {
     size_t size;
-    size_t ready;    /* can be taken now */
-    size_t starting; /* will be */
-    uint64_t taken;  /* ready ones, so far */
-    uint64_t missed; /* takes that had to start one */
+    size_t ready;        /* can be taken now */
+    size_t starting;     /* will be */
+    uint64_t taken;      /* ready ones, so far */
+    uint64_t missed;     /* takes that had to start one */
     const char *trouble; /* why the last start failed, or a ready one ended,
                             until one succeeds; NULL; lent until the next call
                             that gets the pool or its supervisor */

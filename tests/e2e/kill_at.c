@@ -23,8 +23,8 @@ __attribute__((constructor)) static void begin(void)
     int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? 0 : read(fd, words, sizeof words - 1);
     close(fd);
-    bool ours = n > 0 && command && at &&
-                !strcmp(words + strlen(words) + 1, command);
+    bool ours =
+        n > 0 && command && at && !strcmp(words + strlen(words) + 1, command);
     left = ours ? strtol(at, NULL, 10) : 0;
 }
 
