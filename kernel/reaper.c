@@ -231,8 +231,9 @@ static void note_known(void *user, const struct cellar_record *record)
     }
     reaper->known = grown;
     struct known *known = &grown[reaper->known_count++];
+    const char *name = cellar_engine_name_of(engine, record->container);
     *known = (struct known){.created = record->created,
-                            .ours = !strcmp(record->engine, engine->ops->name),
+                            .ours = !strcmp(record->engine, name),
                             .branch = record->lane > 0,
                             .lost = record->lost[0] != '\0'};
     (void)snprintf(known->name, sizeof known->name, "%s", record->name);

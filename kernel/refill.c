@@ -294,7 +294,8 @@ static void forget_record(void *user, const struct cellar_record *record)
 {
     struct cellar *c = user;
     const char *state_dir = cellar_supervisor_state_dir(c);
-    const char *engine = cellar_supervisor_engine(c)->ops->name;
+    const char *engine =
+        cellar_engine_name_of(cellar_supervisor_engine(c), record->container);
     struct cellar_hold hold = CELLAR_HOLD_NONE;
     if (!cellar_name_is_ready(record->name) ||
         strcmp(record->engine, engine) != 0 ||
