@@ -347,11 +347,10 @@ static enum cellar_code copy_launch(struct both_op *op,
         return code;
     op->launch.spec = &op->spec;
     op->greeting = malloc(launch->greeting_len + 1);
-    bool all = op->greeting != NULL;
-    all &= keep(op, 0, &op->launch.owner);
+    bool all = keep(op, 0, &op->launch.owner);
     all &= keep(op, 1, &op->launch.supervisor);
     all &= keep(op, 2, &op->launch.entrypoint);
-    if (!all)
+    if (!all || !op->greeting)
         return cellar_fail(err, CELLAR_E_NOMEM, "start: out of memory");
     if (launch->greeting_len)
         memcpy(op->greeting, launch->greeting, launch->greeting_len);
