@@ -450,14 +450,13 @@ static int run(struct cellar_front *front)
 const struct cellar_command cellar_command_bench = {
     .name = "bench",
     .bit = CELLAR_ON_BENCH,
-    .operands =
-        "[cell|start|pool|output|memory|codec|checkpoint|hostile|scale|all]",
+    .operands = "[BENCH|all]",
     .operands_min = 0,
     .operands_max = 1,
     .text = "Measure Cellar beside the bare thing and ipykernel",
     .details =
         "Each bench has Cellar and what it is compared with take turns in one "
-        "run.\n"
+        "run:\n"
         "cell: the round trip of `x+=1`, beside a bare echo process in a "
         "container of\n"
         "the same spec over the same kind of stream: unnamed, named, with "
@@ -478,8 +477,8 @@ const struct cellar_command cellar_command_bench = {
         "MB of state: the crash to its result, and from there to the next "
         "cell's; and\n"
         "how soon there are ten branches of 100 MB.\n"
-        "hostile: the round trip of `1+1` alone, and while two sessions of "
-        "the same\n"
+        "hostile: the round trip of `1+1` alone, and while two sessions of the "
+        "same\n"
         "supervisor flood; how soon an interrupt ends a flood; the "
         "supervisor's memory.\n"
         "scale: many named sessions of one supervisor at once: starts, cells, "
