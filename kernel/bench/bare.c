@@ -95,6 +95,8 @@ static enum cellar_code start(struct cellar_bare *bare,
         *err = bare->err;
         return cellar_wrap(err, "the bare echo container");
     }
+    bare->framed =
+        strcmp(cellar_engine_name_of(engine, bare->id), "docker") == 0;
     if (cellar_stream_fd(bare->stream) < 0)
         return cellar_fail(err, CELLAR_E_USAGE,
                            "the bench needs an engine without TLS");
@@ -110,8 +112,6 @@ enum cellar_code cellar_bare_new(struct cellar *c,
     if (!bare)
         return cellar_fail(err, CELLAR_E_NOMEM, "out of memory");
     bare->c = c;
-    bare->framed =
-        strcmp(cellar_supervisor_engine(c)->ops->name, "docker") == 0;
     cellar_attach_init(&bare->attach);
     enum cellar_code code = start(bare, spec, err);
     if (code == CELLAR_OK)
