@@ -115,7 +115,11 @@ def first_process(container):
     """The pid of a container's agent, as this machine counts them."""
     if not OCI:
         return int(docker("inspect", "--format", "{{.State.Pid}}", container))
-    with open(bundle(container, "born.json"), encoding="ascii") as file:
+    return first_process_at(bundle(container, "born.json"))
+
+
+def first_process_at(path):
+    with open(path, encoding="ascii") as file:
         return json.load(file)["pid"]
 
 
@@ -147,7 +151,7 @@ def from_outside(word, container, state_dir=STATE_DIR):
                     os.path.join(state_dir, "oci", ".run"), *words[word]],
                    check=True, timeout=60, stdout=subprocess.PIPE)
     if word == "rm":
-        shutil.rmtree(bundle(container, "", state_dir))
+        shutil.rmtree(bundle(container, "", state_dir), ignore_errors=True)
 
 
 def has_file(container, path):

@@ -1,6 +1,6 @@
 /* OCI runtimes that die, hang, talk and talk, and lie: scripts in a real one's
  * place. */
-#include <dirent.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -146,7 +146,7 @@ static int tear_down(void **state)
     }
     for (size_t i = 0; i < 5; i++) { /* empty: nothing was left */
         snprintf(path, sizeof(path), "%s/%s", w->dir, folders[i]);
-        assert_int_equal(rmdir(path), 0);
+        assert_true(rmdir(path) == 0 || errno == ENOENT);
     }
     free(w);
     return 0;
@@ -193,8 +193,7 @@ static void list(struct world *w)
 static void refuse(struct world *w, enum cellar_code code, const char *words)
 {
     wait_done(w, begin_start(w));
-    assert_int_equal(w->err.code, code);
-    if (!strstr(w->err.msg, words))
+    if (w->err.code != code || !strstr(w->err.msg, words))
         fail_msg("\"%s\" is not in \"%s\"", words, w->err.msg);
     list(w);
     assert_int_equal(w->rows, 0);
@@ -261,9 +260,7 @@ static void a_process_without_the_protections_is_not_taken(void **state)
     if (geteuid() != 0)
         skip(); /* to make a pid namespace */
     script(w, BEGIN "unshare --pid --fork --kill-child sleep 100 &\n"
-                    "while ! child=$(cat /proc/$!/task/$!/children) ||\n"
-                    "    ! grep -q sleep /proc/$child/comm; do :; done\n"
-                    "echo $child > $pid_file\n");
+                    "until pgrep -P $! > $pid_file; do :; done\n");
     refuse(w, CELLAR_E_ENGINE, "does not enforce \"user\"");
 }
 

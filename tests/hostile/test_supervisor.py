@@ -262,9 +262,10 @@ class StateDirectory(HostileTest):
 
     @contextlib.contextmanager
     def small_disk(self):
-        """A state directory on a file system of 64 KiB; needs root."""
+        """A state directory on a small file system; needs root."""
+        size = "size=512k" if cellar_test.OCI else "size=64k"
         folder = tempfile.mkdtemp(prefix="cellar-e2e-disk-")
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700",
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size + ",mode=0700",
                         "cellar-test", folder], check=True)
         try:
             yield folder

@@ -264,6 +264,10 @@ static void go(struct oci_op *op)
         !cellar_oci_lives(&born))
         code = cellar_fail(&err, CELLAR_E_LOST,
                            "the container does not run any more");
+    else if (cellar_oci_group_is_frozen(attach->bundle_fd, attach->id))
+        code = cellar_fail(&err, CELLAR_E_ENGINE,
+                           "the container is paused: resume it with its OCI "
+                           "runtime");
     else
         code =
             attach->lane ? open_lane(attach, &err) : open_stdio(attach, &err);

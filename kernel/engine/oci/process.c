@@ -100,7 +100,7 @@ enum cellar_code cellar_oci_born_write(int bundle_fd, const char *id,
                                        struct cellar_error *err)
 {
     char text[96];
-    struct oci_born is;
+    struct oci_born is = {0};
     enum cellar_code code = find_born(bundle_fd, &is, err);
     if (code)
         return code;

@@ -187,10 +187,11 @@ static json_t *mapping(uint64_t inside, unsigned own, const struct range *range)
     if (!range->count)
         return json_pack("[{s:i, s:I, s:i}]", "containerID", 0, "hostID",
                          (json_int_t)own, "size", 1);
-    return json_pack(
-        "[{s:i, s:I, s:i}, {s:I, s:I, s:i}]", "containerID", 0, "hostID",
-        (json_int_t)own, "size", 1, "containerID", (json_int_t)inside, "hostID",
-        (json_int_t)(range->first + inside % range->count), "size", 1);
+    uint64_t outside = range->first + inside % range->count;
+    return json_pack("[{s:i, s:I, s:i}, {s:I, s:I, s:i}]", "containerID", 0,
+                     "hostID", (json_int_t)own, "size", 1, "containerID",
+                     (json_int_t)inside, "hostID", (json_int_t)outside, "size",
+                     1);
 }
 
 uint64_t cellar_oci_host_id(const json_t *config, const char *mappings,
