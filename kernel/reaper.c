@@ -231,11 +231,13 @@ static void note_known(void *user, const struct cellar_record *record)
     }
     reaper->known = grown;
     struct known *known = &grown[reaper->known_count++];
-    const char *name = cellar_engine_name_of(engine, record->container);
-    *known = (struct known){.created = record->created,
-                            .ours = !strcmp(record->engine, name),
-                            .branch = record->lane > 0,
-                            .lost = record->lost[0] != '\0'};
+    const char *theirs = cellar_engine_name_of(engine, record->container);
+    *known =
+        (struct known){.created = record->created,
+                       .ours = !strcmp(record->engine, theirs) &&
+                               cellar_engine_listed(engine, record->container),
+                       .branch = record->lane > 0,
+                       .lost = record->lost[0] != '\0'};
     (void)snprintf(known->name, sizeof known->name, "%s", record->name);
     (void)snprintf(known->container, sizeof known->container, "%s",
                    record->container);

@@ -22,6 +22,7 @@ struct both {
     struct cellar_engine *oci;
     bool docker_only; /* its address was given: it is meant */
     bool told;        /* which one it is */
+    bool heard;       /* Docker, when containers were listed last */
     struct both_op *ops;
     void (*warn)(void *user, const char *line);
     void *warn_user;
@@ -126,6 +127,11 @@ static const char *name_of(const struct cellar_engine *engine, const char *id)
     return engine_of((struct cellar_engine *)engine, id)->ops->name;
 }
 
+static bool listed(const struct cellar_engine *engine, const char *id)
+{
+    return cellar_oci_owns(id) || ((const struct both *)engine)->heard;
+}
+
 static enum cellar_code both_attach(struct cellar_engine *engine,
                                     const char *id, uint64_t lane,
                                     const struct cellar_stream_events *events,
@@ -207,6 +213,7 @@ static void on_docker_list(void *user, const struct cellar_error *err)
         return;
     }
     cellar_timer_unset(op->timer);
+    op->both->heard = !err;
     if (err && op->both->docker_only)
         end_list(op, err);
     else
@@ -217,6 +224,7 @@ static void late_list(void *user)
 {
     struct both_op *op = user;
     op->late = true;
+    op->both->heard = false;
     list_oci(op);
 }
 
@@ -232,6 +240,7 @@ static enum cellar_code both_list(struct cellar_engine *engine,
     op->each = each;
     op->done = done;
     op->asked = true;
+    both->heard = true; /* until it turns out otherwise */
     enum cellar_code code =
         both->docker->ops->list(both->docker, give, on_docker_list, op, err);
     if (code)
@@ -502,6 +511,7 @@ static void both_free(struct cellar_engine *engine)
 static const struct cellar_engine_ops both_ops = {
     .name = "auto",
     .name_of = name_of,
+    .listed = listed,
     .free = both_free,
     .start = both_start,
     .attach = both_attach,

@@ -122,6 +122,9 @@ struct cellar_engine_ops {
     const char *name;
     /* The name of the engine that a container is of; NULL: `name`, always. */
     const char *(*name_of)(const struct cellar_engine *engine, const char *id);
+    /* Whether the last list was whole for containers as `id` is one: what was
+     * not in it is gone. NULL: it always is. */
+    bool (*listed)(const struct cellar_engine *engine, const char *id);
     /* Cancels what is under way without calling back; streams must have been
      * closed before. A container whose start was cut off this way is found by
      * `list`. */
@@ -204,6 +207,12 @@ cellar_engine_name_of(const struct cellar_engine *engine, const char *id)
 {
     return engine->ops->name_of ? engine->ops->name_of(engine, id)
                                 : engine->ops->name;
+}
+
+static inline bool cellar_engine_listed(const struct cellar_engine *engine,
+                                        const char *id)
+{
+    return !engine->ops->listed || engine->ops->listed(engine, id);
 }
 
 /* The stream that start and attach give: every engine's begins with its ops.

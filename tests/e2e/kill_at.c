@@ -34,7 +34,9 @@ static void count(void)
         kill(getpid(), SIGKILL);
 }
 
-/* Found by the command in the place of libc's. */
+/* Found by the command in the place of libc's, whose parameters have names that
+ * are not ours to use. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 #pragma GCC visibility push(default)
 
 /* The call underneath. */
@@ -91,3 +93,4 @@ int openat(int fd, const char *path, int flags, ...)
     count();
     return REAL(openat)(fd, path, flags, mode);
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
