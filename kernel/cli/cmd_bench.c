@@ -444,7 +444,7 @@ static int run(struct cellar_front *front)
     if (cellar_front_open(front) != CELLAR_OK ||
         find_engine(front, &about.engine) != CELLAR_OK)
         return cellar_front_fail(front);
-    return all ? run_all(front, &about) : run_one(front, bench, &about);
+    return bench ? run_one(front, bench, &about) : run_all(front, &about);
 }
 
 const struct cellar_command cellar_command_bench = {

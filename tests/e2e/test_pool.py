@@ -8,8 +8,9 @@ import subprocess
 import time
 import unittest
 
-from cellar_test import (Session, containers_left, docker, popen, run, session,
-                         unique, wait_for, ENVIRONMENT)
+import cellar_test
+from cellar_test import (Session, containers_left, docker, from_outside, popen,
+                         run, session, unique, wait_for, ENVIRONMENT)
 import pools
 
 # What a session was left by whoever had it before; whose user it runs as.
@@ -86,7 +87,7 @@ class TakeTest(PoolTest):
             self.assertIn(before[0], pools.ready())
             for row in pools.ready():
                 if row != before[0]:
-                    docker("rm", "-f", row)
+                    from_outside("rm", row)
 
     def test_terms_of_the_host_are_those_of_the_taker(self):
         pools.fill(1, "--timeout", "10m")
@@ -110,6 +111,7 @@ class TakeTest(PoolTest):
         self.assertEqual("['new']", live.exec(
             "import os; os.listdir('/data')")["result"]["text/plain"])
 
+    @cellar_test.needs_docker
     def test_an_image_that_took_anothers_place_is_used(self):
         name = "cellar-test-pool:%d" % os.getpid()
         base = json.loads(run("ps", "--json").out) or None
@@ -220,7 +222,8 @@ class EndTest(PoolTest):
 
     def test_one_that_has_died_is_not_handed_out(self):
         dead = pools.fill(2)
-        docker("kill", *dead)
+        for one in dead:
+            from_outside("kill", one)
         live, container = self.taken("--pool", "2")
         self.assertNotIn(container, dead)
         self.assertEqual("2", live.exec("1 + 1")["result"]["text/plain"])
@@ -228,7 +231,8 @@ class EndTest(PoolTest):
         self.assertFalse(set(dead) & set(containers_left()))
 
     def test_one_that_was_removed_is_not_handed_out(self):
-        docker("rm", "-f", *pools.fill(1))
+        for one in pools.fill(1):
+            from_outside("rm", one)
         self.assertEqual([], pools.ready())
         live, _ = self.taken("--pool", "1")
         self.assertEqual("2", live.exec("1 + 1")["result"]["text/plain"])
@@ -236,8 +240,7 @@ class EndTest(PoolTest):
 
     def test_one_that_does_not_answer_is_replaced(self):
         stuck = pools.fill(1)
-        pid = docker("inspect", "-f", "{{.State.Pid}}", *stuck).strip()
-        os.kill(int(pid), 19)
+        os.kill(cellar_test.first_process(*stuck), 19)
         live, container = self.taken("--pool", "1")
         self.assertNotIn(container, stuck)
         self.assertEqual("2", live.exec("1 + 1")["result"]["text/plain"])

@@ -151,12 +151,14 @@ static bool remove_tree(int dir_fd, const char *name, int depth)
 {
     if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
         return true;
+    errno = ELOOP;
     int fd = depth < DEPTH_MAX ? open_folder(dir_fd, name) : -1;
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {
+        bool gone = fd < 0 && errno == ENOENT; /* another one was faster */
         if (fd >= 0)
             close(fd);
-        return false;
+        return gone;
     }
     bool all = true;
     const struct dirent *entry = NULL;
