@@ -1,14 +1,22 @@
 #include "ready.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "engine/engine.h"
 #include "proto/limits.h"
+#include "record.h"
 #include "spec.h"
 #include "supervisor.h"
+
+/* A start is long over by then. */
+#define SWEEP_SECONDS 300
 
 /* ------------------------------------------------------------ the pool --- */
 
@@ -116,4 +124,39 @@ bool cellar_ready_fits(const struct cellar_container *container,
            cellar_ready_is_of(container->session, key) &&
            !strcmp(container->state, "running") &&
            strncmp(container->image, "sha256:", 7) != 0;
+}
+
+/* ------------------------------------------------------------ sweeping --- */
+
+static bool is_old(int sessions_fd, const char *name)
+{
+    struct stat st;
+    return fstatat(sessions_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISDIR(st.st_mode) && time(NULL) - st.st_mtime > SWEEP_SECONDS;
+}
+
+static bool is_recorded(int sessions_fd, const char *name)
+{
+    char path[CELLAR_NAME_BYTES_MAX + 16];
+    (void)snprintf(path, sizeof path, "%.63s/record.json", name);
+    return faccessat(sessions_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+void cellar_ready_sweep(const char *state_dir)
+{
+    char path[4096 + 16];
+    (void)snprintf(path, sizeof path, "%s/sessions", state_dir);
+    DIR *dir = opendir(path);
+    struct dirent *entry = NULL;
+    while (dir && (entry = readdir(dir))) {
+        struct cellar_hold hold = CELLAR_HOLD_NONE;
+        const char *name = entry->d_name;
+        if (!cellar_name_is_reserved(name) || is_recorded(dirfd(dir), name) ||
+            !is_old(dirfd(dir), name) ||
+            cellar_hold_take(state_dir, name, &hold, NULL) != CELLAR_OK)
+            continue;
+        cellar_hold_tidy(state_dir, name, &hold);
+    }
+    if (dir)
+        closedir(dir);
 }

@@ -43,6 +43,10 @@ struct cellar_container;
 bool cellar_ready_fits(const struct cellar_container *container,
                        const char *owner, const char *key);
 
+/* Removes directories of reserved names that never got a record, or have lost
+ * it, and nobody holds: whoever made or removed them was killed. */
+void cellar_ready_sweep(const char *state_dir);
+
 /* As cellar_start_async(), but takes a ready session where there is one; how
  * it came to be only its age tells. */
 enum cellar_code cellar_ready_start_async(struct cellar *c,

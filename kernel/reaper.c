@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "fail.h"
+#include "ready.h"
 #include "record.h"
 #include "session.h"
 #include "spec.h"
@@ -514,6 +515,7 @@ void cellar_reaper_run(struct cellar_reaper *reaper,
         sweep_gone(reaper);
     look_again(reaper);
     cellar_alive_sweep(cellar_supervisor_state_dir(reaper->c));
+    cellar_ready_sweep(cellar_supervisor_state_dir(reaper->c));
     cellar_timer_set(reaper->patience, PATIENCE_MS);
     go_on(reaper);
 }

@@ -143,15 +143,22 @@ static enum cellar_code busy(const char *name, int lock_fd,
 /* Open file description locks: they go with the last descriptor, not with
  * any close() of this process, and can be asked about without being taken. */
 
-/* Whether the file that was locked is still the one at its name: the holder
- * before us may have removed the session in between. */
-static bool lock_stands(const struct cellar_hold *hold)
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+/* Whether the file that was locked is still the one at its name, and so its
+ * directory: the holder before us may have removed the session in between, or
+ * given it another name. */
+static bool lock_stands(const struct cellar_hold *hold, const char *path)
 {
     struct stat ours;
     struct stat named;
     return fstat(hold->lock_fd, &ours) == 0 &&
            fstatat(hold->dir_fd, "lock", &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-           ours.st_ino == named.st_ino && ours.st_dev == named.st_dev;
+           same_file(&ours, &named) && fstat(hold->dir_fd, &ours) == 0 &&
+           lstat(path, &named) == 0 && same_file(&ours, &named);
 }
 
 static enum cellar_code try_hold(const char *state_dir, const char *name,
@@ -176,7 +183,7 @@ static enum cellar_code try_hold(const char *state_dir, const char *name,
     struct flock whole = {.l_type = F_WRLCK};
     if (fcntl(hold->lock_fd, F_OFD_SETLK, &whole) < 0)
         return busy(name, hold->lock_fd, err);
-    if (!lock_stands(hold))
+    if (!lock_stands(hold, path))
         return CELLAR_E_AGAIN;
     write_holder(hold->lock_fd);
     return CELLAR_OK;

@@ -301,8 +301,11 @@ static void forget_record(void *user, const struct cellar_record *record)
         strcmp(record->engine, engine) != 0 ||
         cellar_hold_take(state_dir, record->name, &hold, NULL) != CELLAR_OK)
         return;
-    cellar_record_remove(state_dir, record->name, &hold);
-    cellar_hold_done(&hold);
+    struct cellar_record now = {0};
+    if (cellar_record_load(state_dir, record->name, &now, NULL) == CELLAR_OK)
+        cellar_record_remove(state_dir, record->name, &hold);
+    sodium_memzero(now.key, sizeof now.key);
+    cellar_hold_tidy(state_dir, record->name, &hold);
 }
 
 /* Who fills one just now sees it, and ends. */

@@ -12,6 +12,12 @@
 #include "kernel/json.h"
 #include "kernel/supervisor.h"
 
+/* What a bench was run on. */
+struct about {
+    const char *engine; /* static */
+    char machine[256];
+};
+
 /* Takes `root`, which may be NULL: out of memory. */
 static enum cellar_code print_json(struct cellar_front *front, json_t *root)
 {
@@ -24,22 +30,17 @@ static enum cellar_code print_json(struct cellar_front *front, json_t *root)
     return CELLAR_OK;
 }
 
-static const char *engine_of(const struct cellar_front *front)
-{
-    return cellar_supervisor_engine(front->c)->ops->name;
-}
-
 /* ------------------------------------------------- those with a report -- */
 
 static enum cellar_code report_json(struct cellar_front *front,
-                                    const char *name, const char *machine,
+                                    const char *name, const struct about *about,
                                     const struct cellar_report *report)
 {
-    json_t *root =
-        json_pack("{s:s, s:s, s:s}", "bench", name, "engine", engine_of(front),
-                  "image", front->options.spec.image);
-    if (root && (!cellar_figures_json(root, report) ||
-                 json_object_set_new(root, "machine", json_string(machine)))) {
+    json_t *root = json_pack("{s:s, s:s, s:s}", "bench", name, "engine",
+                             about->engine, "image", front->options.spec.image);
+    if (root &&
+        (!cellar_figures_json(root, report) ||
+         json_object_set_new(root, "machine", json_string(about->machine)))) {
         json_decref(root);
         root = NULL;
     }
@@ -51,7 +52,7 @@ typedef enum cellar_code measure_fn(const struct cellar_bench_ask *ask,
                                     struct cellar_error *err);
 
 static int run_report(struct cellar_front *front, const char *name,
-                      measure_fn *measure, const char *machine)
+                      measure_fn *measure, const struct about *about)
 {
     const struct cellar_options *options = &front->options;
     const struct cellar_bench_ask ask = {
@@ -65,11 +66,11 @@ static int run_report(struct cellar_front *front, const char *name,
     if (measure(&ask, &report, &front->err) != CELLAR_OK)
         return cellar_front_fail(front);
     if (options->json)
-        return report_json(front, name, machine, &report) == CELLAR_OK
+        return report_json(front, name, about, &report) == CELLAR_OK
                    ? CELLAR_EXIT_OK
                    : cellar_front_fail(front);
     cellar_figures_print(&front->out, &report);
-    cellar_output_printf(&front->out, "on %s\n", machine);
+    cellar_output_printf(&front->out, "on %s\n", about->machine);
     return CELLAR_EXIT_OK;
 }
 
@@ -85,7 +86,7 @@ static void print_times(struct cellar_output *out, const char *what,
 
 static void print_hostile_text(struct cellar_output *out,
                                const struct cellar_bench_hostile *bench,
-                               const char *machine)
+                               const struct about *about)
 {
     cellar_output_printf(out, "%-26s %10s %10s %10s\n", "", "p50", "p99",
                          "slowest");
@@ -96,7 +97,7 @@ static void print_hostile_text(struct cellar_output *out,
                          (double)bench->peak_rss_bytes / (1 << 20));
     cellar_output_printf(out,
                          "%" PRIu64 " rounds, %" PRIu64 " interrupts, on %s\n",
-                         bench->rounds, bench->interrupts, machine);
+                         bench->rounds, bench->interrupts, about->machine);
 }
 
 static json_t *times_json(const struct cellar_bench_times *times)
@@ -108,20 +109,20 @@ static json_t *times_json(const struct cellar_bench_times *times)
 static enum cellar_code
 print_hostile_json(struct cellar_front *front,
                    const struct cellar_bench_hostile *bench,
-                   const char *machine)
+                   const struct about *about)
 {
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:I, s:s}", "bench",
-        "hostile", "engine", engine_of(front), "image",
-        front->options.spec.image, "rounds", (json_int_t)bench->rounds,
-        "interrupts", (json_int_t)bench->interrupts, "alone",
-        times_json(&bench->alone), "beside", times_json(&bench->beside),
-        "interrupt", times_json(&bench->interrupt), "peak_rss_bytes",
-        (json_int_t)bench->peak_rss_bytes, "machine", machine);
+        "hostile", "engine", about->engine, "image", front->options.spec.image,
+        "rounds", (json_int_t)bench->rounds, "interrupts",
+        (json_int_t)bench->interrupts, "alone", times_json(&bench->alone),
+        "beside", times_json(&bench->beside), "interrupt",
+        times_json(&bench->interrupt), "peak_rss_bytes",
+        (json_int_t)bench->peak_rss_bytes, "machine", about->machine);
     return print_json(front, root);
 }
 
-static int run_hostile(struct cellar_front *front, const char *machine)
+static int run_hostile(struct cellar_front *front, const struct about *about)
 {
     const struct cellar_options *options = &front->options;
     uint64_t rounds =
@@ -131,15 +132,15 @@ static int run_hostile(struct cellar_front *front, const char *machine)
                              &front->err) != CELLAR_OK)
         return cellar_front_fail(front);
     if (!options->json)
-        print_hostile_text(&front->out, &bench, machine);
-    else if (print_hostile_json(front, &bench, machine) != CELLAR_OK)
+        print_hostile_text(&front->out, &bench, about);
+    else if (print_hostile_json(front, &bench, about) != CELLAR_OK)
         return cellar_front_fail(front);
     return CELLAR_EXIT_OK;
 }
 
 static void print_scale_text(struct cellar_output *out,
                              const struct cellar_bench_scale *bench,
-                             const char *machine)
+                             const struct about *about)
 {
     cellar_output_printf(out, "%-26s %10s %10s %10s\n", "", "p50", "p99",
                          "slowest");
@@ -171,17 +172,17 @@ static void print_scale_text(struct cellar_output *out,
     cellar_output_printf(out,
                          "%" PRIu64 " sessions, %" PRIu64
                          " cells each, in one process, on %s\n",
-                         bench->sessions, bench->cells, machine);
+                         bench->sessions, bench->cells, about->machine);
 }
 
 static enum cellar_code print_scale_json(struct cellar_front *front,
                                          const struct cellar_bench_scale *bench,
-                                         const char *machine)
+                                         const struct about *about)
 {
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:o, s:f, s:o, s:o, s:f, s:f, s:f, s:o, "
         "s:o, s:I, s:I, s:f, s:I, s:o, s:I, s:I, s:s, s:s}",
-        "bench", "scale", "engine", engine_of(front), "image",
+        "bench", "scale", "engine", about->engine, "image",
         front->options.spec.image, "sessions", (json_int_t)bench->sessions,
         "cells", (json_int_t)bench->cells, "start", times_json(&bench->start),
         "start_all_us", bench->start_all_us, "in_turn",
@@ -198,11 +199,11 @@ static enum cellar_code print_scale_json(struct cellar_front *front,
                                 : json_null(),
         "machine_bytes_per_session", (json_int_t)bench->machine_bytes,
         "failures", (json_int_t)bench->failures, "first_failure",
-        bench->first_failure, "machine", machine);
+        bench->first_failure, "machine", about->machine);
     return print_json(front, root);
 }
 
-static int run_scale(struct cellar_front *front, const char *machine)
+static int run_scale(struct cellar_front *front, const struct about *about)
 {
     const struct cellar_options *options = &front->options;
     uint64_t sessions =
@@ -213,8 +214,8 @@ static int run_scale(struct cellar_front *front, const char *machine)
                            &front->err) != CELLAR_OK)
         return cellar_front_fail(front);
     if (!options->json)
-        print_scale_text(&front->out, &bench, machine);
-    else if (print_scale_json(front, &bench, machine) != CELLAR_OK)
+        print_scale_text(&front->out, &bench, about);
+    else if (print_scale_json(front, &bench, about) != CELLAR_OK)
         return cellar_front_fail(front);
     return bench.failures > 0 ? CELLAR_EXIT_CELL : CELLAR_EXIT_OK;
 }
@@ -264,7 +265,7 @@ static void print_fork(struct cellar_output *out,
 
 static void print_checkpoint_text(struct cellar_output *out,
                                   const struct cellar_bench_checkpoint *bench,
-                                  const char *machine)
+                                  const struct about *about)
 {
     cellar_output_printf(out, "%-26s %10s %10s %10s\n", "", "p50", "p99",
                          "slowest");
@@ -283,7 +284,7 @@ static void print_checkpoint_text(struct cellar_output *out,
         " branches; on %s\n",
         CELLAR_BENCH_BACK_US / 1e3, bench->paused.rounds,
         bench->restores[0].rounds, bench->fork.rounds, bench->fork.branches,
-        machine);
+        about->machine);
 }
 
 static json_t *policies_json(const struct cellar_bench_policies *both,
@@ -331,22 +332,22 @@ static json_t *fork_json(const struct cellar_bench_fork *row)
 static enum cellar_code
 print_checkpoint_json(struct cellar_front *front,
                       const struct cellar_bench_checkpoint *bench,
-                      const char *machine)
+                      const struct about *about)
 {
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:s}", "bench",
-        "checkpoint", "engine", engine_of(front), "image",
+        "checkpoint", "engine", about->engine, "image",
         front->options.spec.image, "state_bytes",
         (json_int_t)CELLAR_BENCH_STATE_BYTES, "paused",
         policies_json(&bench->paused, CELLAR_BENCH_PAUSE_MS * 1000),
         "back_to_back", policies_json(&bench->back_to_back, 0), "restores",
         restores_json(bench), "fork", fork_json(&bench->fork), "goal_back_us",
         (json_int_t)CELLAR_BENCH_BACK_US, "goal_state_bytes",
-        (json_int_t)CELLAR_BENCH_BACK_BYTES, "machine", machine);
+        (json_int_t)CELLAR_BENCH_BACK_BYTES, "machine", about->machine);
     return print_json(front, root);
 }
 
-static int run_checkpoint(struct cellar_front *front, const char *machine)
+static int run_checkpoint(struct cellar_front *front, const struct about *about)
 {
     const struct cellar_options *options = &front->options;
     uint64_t rounds =
@@ -356,8 +357,8 @@ static int run_checkpoint(struct cellar_front *front, const char *machine)
                                 &front->err) != CELLAR_OK)
         return cellar_front_fail(front);
     if (!options->json)
-        print_checkpoint_text(&front->out, &bench, machine);
-    else if (print_checkpoint_json(front, &bench, machine) != CELLAR_OK)
+        print_checkpoint_text(&front->out, &bench, about);
+    else if (print_checkpoint_json(front, &bench, about) != CELLAR_OK)
         return cellar_front_fail(front);
     return CELLAR_EXIT_OK;
 }
@@ -366,7 +367,7 @@ static int run_checkpoint(struct cellar_front *front, const char *machine)
 static const struct bench {
     const char *name;
     measure_fn *measure;
-    int (*run)(struct cellar_front *front, const char *machine);
+    int (*run)(struct cellar_front *front, const struct about *about);
 } benches[] = {{"cell", cellar_bench_cell, NULL},
                {"start", cellar_bench_start, NULL},
                {"pool", cellar_bench_pool, NULL},
@@ -380,14 +381,14 @@ static const struct bench {
 #define BENCHES (sizeof benches / sizeof benches[0])
 
 static int run_one(struct cellar_front *front, const struct bench *bench,
-                   const char *machine)
+                   const struct about *about)
 {
     return bench->measure
-               ? run_report(front, bench->name, bench->measure, machine)
-               : bench->run(front, machine);
+               ? run_report(front, bench->name, bench->measure, about)
+               : bench->run(front, about);
 }
 
-static int run_all(struct cellar_front *front, const char *machine)
+static int run_all(struct cellar_front *front, const struct about *about)
 {
     int status = CELLAR_EXIT_OK;
     for (size_t i = 0; i < BENCHES && status == CELLAR_EXIT_OK; i++) {
@@ -395,9 +396,26 @@ static int run_all(struct cellar_front *front, const char *machine)
             cellar_output_printf(&front->out, "%s%s\n", i ? "\n" : "",
                                  benches[i].name);
         cellar_front_flush(front);
-        status = run_one(front, &benches[i], machine);
+        status = run_one(front, &benches[i], about);
     }
     return status;
+}
+
+/* Where either engine may get a session, one tells which does. */
+static enum cellar_code find_engine(struct cellar_front *front,
+                                    const char **name)
+{
+    const struct cellar_engine *engine = cellar_supervisor_engine(front->c);
+    struct cellar_spec mine = front->options.spec;
+    struct cellar_session *s = NULL;
+    *name = engine->ops->name;
+    if (strcmp(*name, "auto") != 0)
+        return CELLAR_OK;
+    mine.name = NULL;
+    if (cellar_start(front->c, &mine, &s, &front->err) != CELLAR_OK)
+        return front->err.code;
+    *name = cellar_engine_name_of(engine, cellar_session_container(s));
+    return cellar_stop(s, &front->err);
 }
 
 static const struct bench *find(const char *name)
@@ -415,30 +433,30 @@ static int run(struct cellar_front *front)
         options->operand_count > 1 ? options->operands[1] : "cell";
     bool all = strcmp(name, "all") == 0;
     const struct bench *bench = find(name);
-    char machine[256];
+    struct about about;
     if (!bench && !all)
         return cellar_front_usage(
             front,
             "unknown bench '%s': there are 'cell', 'start', 'pool', 'output', "
             "'memory', 'codec', 'checkpoint', 'hostile', 'scale' and 'all'",
             name);
-    cellar_machine(machine, sizeof machine);
-    if (cellar_front_open(front) != CELLAR_OK)
+    cellar_machine(about.machine, sizeof about.machine);
+    if (cellar_front_open(front) != CELLAR_OK ||
+        find_engine(front, &about.engine) != CELLAR_OK)
         return cellar_front_fail(front);
-    return all ? run_all(front, machine) : run_one(front, bench, machine);
+    return bench ? run_one(front, bench, &about) : run_all(front, &about);
 }
 
 const struct cellar_command cellar_command_bench = {
     .name = "bench",
     .bit = CELLAR_ON_BENCH,
-    .operands =
-        "[cell|start|pool|output|memory|codec|checkpoint|hostile|scale|all]",
+    .operands = "[BENCH|all]",
     .operands_min = 0,
     .operands_max = 1,
     .text = "Measure Cellar beside the bare thing and ipykernel",
     .details =
         "Each bench has Cellar and what it is compared with take turns in one "
-        "run.\n"
+        "run:\n"
         "cell: the round trip of `x+=1`, beside a bare echo process in a "
         "container of\n"
         "the same spec over the same kind of stream: unnamed, named, with "
@@ -459,8 +477,8 @@ const struct cellar_command cellar_command_bench = {
         "MB of state: the crash to its result, and from there to the next "
         "cell's; and\n"
         "how soon there are ten branches of 100 MB.\n"
-        "hostile: the round trip of `1+1` alone, and while two sessions of "
-        "the same\n"
+        "hostile: the round trip of `1+1` alone, and while two sessions of the "
+        "same\n"
         "supervisor flood; how soon an interrupt ends a flood; the "
         "supervisor's memory.\n"
         "scale: many named sessions of one supervisor at once: starts, cells, "

@@ -19,7 +19,9 @@
  * CELLAR_OUTPUT_PIPE_BYTES of each pipe, so 25 MB a second. */
 #define LEFT_US 10000u
 
-static uint8_t chunk[CELLAR_CHUNK_MAX];
+/* With its frame's header it fits a pipe as it is made, 64 KiB: a frame that
+ * is some bytes larger takes two writes, and whoever reads wakes up twice. */
+static uint8_t chunk[CELLAR_CHUNK_MAX - MESSAGE_BYTES];
 
 void cellar_output_init(struct cellar_output *output)
 {

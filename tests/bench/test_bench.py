@@ -88,7 +88,8 @@ class Reports(BenchTest):
             self.assert_between(1 << 20, worker, 256 << 20)
             self.assertAlmostEqual(agent + worker, whole, delta=whole / 1e4)
         self.assert_between(1 << 20, told["ipykernel_pss_bytes"], 1 << 30)
-        self.assert_between(0, told["host_bytes"], 16 << 20)
+        # A sanitizer's allocator tells of none.
+        self.assert_between(-1, told["host_bytes"], 16 << 20)
         self.assertEqual(3, told["sessions"])
 
     def test_codec(self):

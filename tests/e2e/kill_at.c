@@ -23,8 +23,8 @@ __attribute__((constructor)) static void begin(void)
     int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? 0 : read(fd, words, sizeof words - 1);
     close(fd);
-    bool ours = n > 0 && command && at &&
-                !strcmp(words + strlen(words) + 1, command);
+    bool ours =
+        n > 0 && command && at && !strcmp(words + strlen(words) + 1, command);
     left = ours ? strtol(at, NULL, 10) : 0;
 }
 
@@ -34,7 +34,9 @@ static void count(void)
         kill(getpid(), SIGKILL);
 }
 
-/* Found by the command in the place of libc's. */
+/* Found by the command in the place of libc's, whose parameters have names that
+ * are not ours to use. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 #pragma GCC visibility push(default)
 
 /* The call underneath. */
@@ -91,3 +93,4 @@ int openat(int fd, const char *path, int flags, ...)
     count();
     return REAL(openat)(fd, path, flags, mode);
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */

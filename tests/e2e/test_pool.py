@@ -3,7 +3,9 @@ filled up in the background, and gone when they are not wanted."""
 
 import json
 import os
+import random
 import subprocess
+import time
 import unittest
 
 import cellar_test
@@ -332,6 +334,26 @@ class DeadTest(PoolTest):
         self.assertGreater(at, 10)
         pools.settle(1)
         self.assertEqual(1, len(containers_left()))
+
+    def test_a_crowd_of_which_some_are_killed_shares_nothing(self):
+        chance = random.Random(7)
+        for _ in range(3):
+            pools.fill(3)
+            wanted = [unique("crowd") for _ in range(8)]
+            crowd = [popen("start", "--pool", "3", name,
+                           stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL) for name in wanted]
+            for process in chance.sample(crowd, 4):
+                time.sleep(chance.uniform(0, 0.02))
+                process.kill()
+            for process in crowd:
+                process.wait(120)
+            pools.check_sound(self)
+            for name in set(wanted) & set(pools.names()):
+                result = json.loads(run("exec", "--json", name, MARKS).out)
+                self.assertIn("(False, [], [])", result["stdout"])
+                run("stop", name)
+            pools.settle_all()
 
     def test_who_fills_a_pool_may_be_killed_at_any_step(self):
         at = 0

@@ -537,8 +537,7 @@ static void a_measure_that_makes_no_sense_is_an_error(void **state)
     (void)state;
     static const char *const bodies[] = {SCRIPTED_OK "[]", SCRIPTED_OK "{",
                                          SCRIPTED_OK,
-                                         "HTTP/1.1 500 Oops\r\n"
-                                         "\r\n"};
+                                         "HTTP/1.1 500 Oops\r\n\r\n"};
     for (size_t i = 0; i < sizeof(bodies) / sizeof(*bodies); i++) {
         struct world w;
         measure(&w, bodies[i]);

@@ -34,6 +34,7 @@ static bool same(const struct cellar_record *a, const struct cellar_record *b)
            strcmp(a->container, b->container) == 0 &&
            strcmp(a->image, b->image) == 0 &&
            strcmp(a->python, b->python) == 0 &&
+           strcmp(a->preload, b->preload) == 0 &&
            memcmp(a->key, b->key, sizeof(a->key)) == 0 &&
            memcmp((const char *)a + numbers, (const char *)b + numbers,
                   sizeof(*a) - numbers) == 0;

@@ -211,6 +211,15 @@ bool puppet_turn(void)
 
 /* -------------------------------------------------------- engine calls -- */
 
+/* Of another container, which knows no key yet. */
+static void next_agent(void)
+{
+    cellar_link_done(&puppet.link);
+    cellar_link_init(&puppet.link, CELLAR_ROLE_AGENT, NULL);
+    cellar_buf_reset(&puppet.out);
+    puppet.delivered = 0;
+}
+
 static enum cellar_code puppet_start(struct cellar_engine *engine,
                                      const struct cellar_launch *launch,
                                      const struct cellar_stream_events *to,
@@ -226,7 +235,8 @@ static enum cellar_code puppet_start(struct cellar_engine *engine,
         .kind = STARTED, .started = done, .code = code, .user = user});
     if (code != CELLAR_OK)
         return CELLAR_OK;
-    puppet.starts++;
+    if (puppet.starts++ > 0)
+        next_agent();
     puppet.running = true;
     attach(to, user);
     quiet(true);

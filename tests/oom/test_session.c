@@ -197,6 +197,36 @@ static enum cellar_code live(struct cellar_error *err)
     return code != CELLAR_OK || run.failed ? CELLAR_E_NOMEM : CELLAR_OK;
 }
 
+/* One that stood ready. */
+static enum cellar_code live_pooled(struct cellar_error *err)
+{
+    struct cellar_pool *pool = NULL;
+    struct cellar_pool_stats stats = {0};
+    struct cellar_spec spec;
+    cellar_spec_init(&spec);
+    enum cellar_code code = cellar_pool_new(run.c, &spec, 1, &pool, err);
+    if (code != CELLAR_OK)
+        return code;
+    for (int i = 0; i < 10000 && !stats.ready && !stats.trouble; i++) {
+        (void)cellar_dispatch(run.c, 1000);
+        cellar_pool_stats(pool, &stats);
+    }
+    bool failed = stats.trouble != NULL;
+    code = cellar_pool_take_async(pool, "tour", on_opened, NULL, err);
+    cellar_pool_free(pool);
+    if (code != CELLAR_OK)
+        return code;
+    wait_for(&run.opened);
+    if (!run.s)
+        return CELLAR_E_NOMEM;
+    code = use(err);
+    struct cellar_error ignored;
+    if (cellar_stop_async(run.s, on_stopped, NULL, &ignored) == CELLAR_OK)
+        wait_for(&run.stopped);
+    return code != CELLAR_OK || run.failed || failed ? CELLAR_E_NOMEM
+                                                     : CELLAR_OK;
+}
+
 static void check_state_is_empty(void)
 {
     char path[96];
@@ -214,7 +244,7 @@ static enum cellar_code session(void *user)
 {
     struct cellar_config config = {.state_dir = state_dir};
     struct cellar_error err = {.code = CELLAR_OK};
-    (void)user;
+    enum cellar_code (*const *lives)(struct cellar_error *) = user;
     memset(&run, 0, sizeof(run));
     oom_pause(true);
     puppet_init();
@@ -226,7 +256,7 @@ static enum cellar_code session(void *user)
         cellar_supervisor_new(&config, puppet_open, &run.c, &err);
     bool made = code == CELLAR_OK;
     if (made) {
-        code = live(&err);
+        code = (*lives)(&err);
         cellar_free(run.c);
     }
     assert_false(puppet.running);
@@ -239,20 +269,32 @@ static enum cellar_code session(void *user)
     return code;
 }
 
-static void a_session_lives_or_ends_and_says_so(void **state)
+static void sweep(enum cellar_code (*lives)(struct cellar_error *err))
 {
-    (void)state;
     assert_int_equal(cellar_sign_init(), CELLAR_OK);
     (void)snprintf(state_dir, sizeof(state_dir), "/tmp/cellar-oom-XXXXXX");
     assert_non_null(mkdtemp(state_dir));
-    oom_sweep(session, NULL);
+    oom_sweep(session, &lives);
     assert_int_equal(rmdir(state_dir), 0);
+}
+
+static void a_session_lives_or_ends_and_says_so(void **state)
+{
+    (void)state;
+    sweep(live);
+}
+
+static void so_does_one_that_stood_ready(void **state)
+{
+    (void)state;
+    sweep(live_pooled);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_lives_or_ends_and_says_so),
+        cmocka_unit_test(so_does_one_that_stood_ready),
     };
     oom_init();
     return cmocka_run_group_tests_name("oom session", tests, NULL, NULL);

@@ -323,8 +323,9 @@ static void the_end_is_bounded(void **state)
     flood(0);
     cellar_output_end(&output, true);
     assert_true(cellar_output_drained(&output, &wire, 1));
+    /* A frame's data is a little less than the most, so a rest is left. */
     assert_in_range(cellar_ring_delivered(&wire.ring), 1,
-                    CELLAR_OUTPUT_PIPE_BYTES / CELLAR_CHUNK_MAX);
+                    CELLAR_OUTPUT_PIPE_BYTES / CELLAR_CHUNK_MAX + 1);
 }
 
 static void closed_pipes_are_quiet(void **state)

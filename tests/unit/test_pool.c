@@ -523,6 +523,13 @@ static void a_move_is_whole_or_not_at_all(void **state)
     assert_int_equal(cellar_record_load(f->state_dir, "b", &got, NULL),
                      CELLAR_OK);
     assert_string_equal(got.name, "b");
+    /* And whoever asks for the old name then does not get the new one's. */
+    cellar_hold_done(&hold);
+    assert_int_equal(cellar_hold_take(f->state_dir, ".pool-1", &other, &f->err),
+                     CELLAR_OK);
+    assert_int_equal(cellar_hold_take(f->state_dir, "b", &hold, &f->err),
+                     CELLAR_OK);
+    cellar_hold_tidy(f->state_dir, ".pool-1", &other);
     cellar_record_remove(f->state_dir, "b", &hold);
     cellar_hold_done(&hold);
     assert_int_equal(cellar_hold_take(f->state_dir, "a", &other, &f->err),

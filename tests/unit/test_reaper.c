@@ -1,11 +1,13 @@
 /* Who is alive, and what the dead have left: taken if it is nobody's, and only
  * then. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -229,6 +231,8 @@ static void what_a_damaged_record_may_tell_of_is_kept(void **state)
     stop_b(f);
 }
 
+static enum cellar_code reap(struct fixture *f, int count, const char *session);
+
 /* ---------------------------------------------- names that are reserved -- */
 
 /* A session in container "fake1", whatever its directory is called. */
@@ -309,6 +313,50 @@ static void what_was_used_unnamed_ends_with_its_process(void **state)
     assert_int_equal(cellar_wait_for(f->c, &wait, &f->err), CELLAR_OK);
     assert_int_equal(fake.removes, 1);
     assert_false(is_recorded(f, ".taken-1"));
+}
+
+static bool is_dir(struct fixture *f, const char *name)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/sessions/%s", f->state_dir, name);
+    return access(path, F_OK) == 0;
+}
+
+/* As whoever is killed before he has a record to write leaves it; or long ago.
+ */
+static void leave_dir(struct fixture *f, const char *name, bool old)
+{
+    char path[128];
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    const struct timespec then[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
+    assert_int_equal(cellar_hold_take(f->state_dir, name, &hold, &f->err),
+                     CELLAR_OK);
+    cellar_hold_done(&hold);
+    (void)snprintf(path, sizeof path, "%s/sessions/%s", f->state_dir, name);
+    if (old)
+        assert_int_equal(utimensat(AT_FDCWD, path, then, 0), 0);
+}
+
+static void what_never_was_recorded_is_swept(void **state)
+{
+    struct fixture *f = *state;
+    struct cellar_hold hold = CELLAR_HOLD_NONE;
+    leave_dir(f, ".pool-1", true);
+    leave_dir(f, ".taken-1", true);
+    leave_dir(f, ".pool-2", false);
+    leave_dir(f, "a", true);
+    leave_dir(f, ".pool-3", true);
+    assert_int_equal(cellar_hold_take(f->state_dir, ".pool-3", &hold, &f->err),
+                     CELLAR_OK);
+    assert_int_equal(reap(f, 0, ""), CELLAR_OK);
+    assert_false(is_dir(f, ".pool-1"));
+    assert_false(is_dir(f, ".taken-1"));
+    assert_true(is_dir(f, ".pool-2"));
+    assert_true(is_dir(f, ".pool-3"));
+    assert_true(is_dir(f, "a"));
+    cellar_hold_tidy(f->state_dir, ".pool-3", &hold);
+    remove_record(f, ".pool-2", &hold);
+    remove_record(f, "a", &hold);
 }
 
 /* One that was made just now may not be among the containers yet. */
@@ -427,6 +475,7 @@ int main(void)
         T(what_stands_ready_is_kept_while_it_lives),
         T(what_was_taken_from_a_pool_is_its_takers),
         T(what_was_used_unnamed_ends_with_its_process),
+        T(what_never_was_recorded_is_swept),
         T(a_ready_one_whose_container_is_gone_is_forgotten),
         T(all_of_many_are_removed),
         T(a_removal_that_fails_is_told_and_the_others_go_on),

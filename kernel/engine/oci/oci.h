@@ -25,7 +25,7 @@
 #include <sys/types.h>
 
 #include "../../fail.h"
-#include "../docker_spec.h"
+#include "../docker/spec.h"
 #include "../engine.h"
 
 /* Deadlines of a runtime's calls (ms). */
