@@ -18,8 +18,15 @@
 static const struct {
     const char *name;
     mode_t mode;
-} folders[] = {{"proc", 0755},  {"dev", 0755},    {"tmp", 01777},
-               {"sys", 0755},   {"sys/fs", 0755}, {"sys/fs/cgroup", 0755},
+} folders[] = {{"proc", 0755},
+               {"dev", 0755},
+               {"tmp", 01777},
+               {"sys", 0755},
+               {"sys/fs", 0755},
+               {"sys/fs/cgroup", 0755},
+               {"sys/kernel", 0755},
+               {"sys/kernel/mm", 0755},
+               {"sys/kernel/mm/transparent_hugepage", 0755},
                {"cellar", 0755}};
 
 /* ----------------------------------------------------------- taken apart -- */

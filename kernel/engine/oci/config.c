@@ -414,8 +414,17 @@ static bool put_fields(struct making *m, const json_t *body, const char *prefix)
 
 /* ------------------------------------------------- what every one has -- */
 
-/* What Docker mounts by itself; but of /sys only the container's own limits,
- * and no message queues. */
+/* What the C library wants to know before it asks for large pages. */
+static bool put_large_pages(struct making *m)
+{
+    static const char path[] = "/sys/kernel/mm/transparent_hugepage";
+    return access(path, F_OK) != 0 ||
+           add_mount(m, "bind", path, path,
+                     "bind,ro,rprivate,nosuid,noexec,nodev");
+}
+
+/* What Docker mounts by itself; but of /sys only the container's own limits and
+ * large pages, and no message queues. */
 static bool put_systems(struct making *m)
 {
     return add_mount(m, "proc", "proc", "/proc", "nosuid,noexec,nodev") &&
@@ -424,7 +433,8 @@ static bool put_systems(struct making *m)
            add_mount(m, "devpts", "devpts", "/dev/pts",
                      "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620") &&
            add_mount(m, "cgroup", "cgroup", "/sys/fs/cgroup",
-                     "nosuid,noexec,nodev,relatime,ro");
+                     "nosuid,noexec,nodev,relatime,ro") &&
+           put_large_pages(m);
 }
 
 static bool put_frame(struct making *m, const char *id)

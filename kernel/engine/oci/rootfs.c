@@ -29,9 +29,13 @@ struct place {
 /* ------------------------------------------------------- what is inside -- */
 
 static const char *const folders[] = {
-    "usr",  "etc",    "etc/ssl",       "proc",   "dev",     "tmp",
-    "sys",  "sys/fs", "sys/fs/cgroup", "cellar", "home",    "mnt",
-    "root", "run",    "srv",           "var",    "var/lib", "var/tmp",
+    "usr",        "etc",           "etc/ssl",
+    "proc",       "dev",           "tmp",
+    "sys",        "sys/fs",        "sys/fs/cgroup",
+    "cellar",     "home",          "mnt",
+    "root",       "run",           "srv",
+    "var",        "var/lib",       "var/tmp",
+    "sys/kernel", "sys/kernel/mm", "sys/kernel/mm/transparent_hugepage",
 };
 
 /* Of what Python and what is installed in /usr look for in /etc, that which
