@@ -9,7 +9,7 @@
 #include "journal.h"
 
 /* The statements that are run again and again: prepared when first used, and
- * kept. The texts are in journal.c. */
+ * kept. */
 enum journal_statement {
     JOURNAL_BEGIN,
     JOURNAL_COMMIT,
@@ -41,6 +41,12 @@ enum journal_statement {
     JOURNAL_FIND_NAME,
     JOURNAL_STATEMENTS
 };
+
+/* journal_schema.c: what makes an empty file a journal, and one of version 1
+ * one of today; the statements' texts. */
+extern const char cellar_journal_schema[];
+extern const char cellar_journal_upgrade[];
+extern const char *const cellar_journal_texts[JOURNAL_STATEMENTS];
 
 /* What a row of outputs holds. */
 enum journal_kind {

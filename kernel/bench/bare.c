@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernel/engine/attach.h"
+#include "kernel/engine/docker/demux.h"
 #include "kernel/fail.h"
 #include "kernel/supervisor.h"
 

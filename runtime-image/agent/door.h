@@ -1,7 +1,7 @@
 /*
  * The door: where relays come in. The container's stdio is the stream of lane
  * 0; for every other lane the engine runs /cellar/relay LANE in the container
- * (kernel/engine/docker_attach.c), which brings its stdin and stdout here:
+ * (kernel/engine/docker/attach.c), which brings its stdin and stdout here:
  *
  *     relay: connects to the abstract unix socket CELLAR_DOOR_NAME (seqpacket)
  *     relay: one packet: the lane, 8 bytes, big endian; with it, as

@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 #include "count_fds.h"
+#include "kernel/engine/docker/http.h"
 #include "kernel/engine/engine.h"
-#include "kernel/engine/http.h"
 #include "scripted.h"
 
 /* More than any lane lets through, on whatever machine this runs. */

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "count_fds.h"
-#include "kernel/engine/http.h"
+#include "kernel/engine/docker/http.h"
 #include "scripted.h"
 
 #define DEADLINE_MS 400

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernel/engine/http.h"
+#include "kernel/engine/docker/http.h"
 
 struct fake_reply {
     int status; /* HTTP's; 0: the server is silent */

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "kernel/engine/attach.h"
-#include "kernel/engine/http_head.h"
+#include "kernel/engine/docker/demux.h"
+#include "kernel/engine/docker/http_head.h"
 
 /* What a reading of the stream came to. */
 struct heard {

@@ -59,7 +59,7 @@ class Findings(unittest.TestCase):
             return self.check(text.includes, name, "#include %s\n" % header)
 
         self.assertEqual(1, found("kernel/session.c", "<curl/curl.h>"))
-        self.assertEqual(0, found("kernel/engine/http.c", "<curl/curl.h>"))
+        self.assertEqual(0, found("kernel/engine/docker/http.c", "<curl/curl.h>"))
         self.assertEqual(1, found("proto/buf.c", "<stdio.h>"))
         self.assertEqual(1, found("kernel/x.c", '"runtime-image/a.h"'))
 

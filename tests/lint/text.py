@@ -20,7 +20,7 @@ BANNED = {
 
 # A library is known by one file, which others may use instead.
 KNOWN_BY = {
-    "curl/": r"kernel/engine/http\w*\.[ch]",
+    "curl/": r"kernel/engine/docker/http\w*\.[ch]",
     "uv.h": r"kernel/loop\.c",
     "archive": r"kernel/image/(context|unpack)\.c",
     "editline/|histedit": r"kernel/cli/\w+\.c",

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernel/engine/docker_spec.h"
+#include "kernel/engine/docker/spec.h"
 #include "tests/fuzz/fake_http.h"
 
 #define DATA_DIR CELLAR_SOURCE_DIR "/kernel/engine"

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "kernel/engine/attach.h"
+#include "kernel/engine/docker/demux.h"
 
 /* What came of a stream: each byte with the stream it is of. */
 struct sorted {

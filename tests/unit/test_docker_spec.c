@@ -13,7 +13,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "kernel/engine/docker_verify.h"
+#include "kernel/engine/docker/verify.h"
 
 #define DATA CELLAR_SOURCE_DIR "/kernel/engine"
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "kernel/engine/http_head.h"
+#include "kernel/engine/docker/http_head.h"
 
 static const char upgraded[] = "HTTP/1.1 101 UPGRADED\r\n"
                                "Content-Type: "

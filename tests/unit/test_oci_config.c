@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "kernel/engine/docker_verify.h"
+#include "kernel/engine/docker/verify.h"
 #include "kernel/engine/oci/oci.h"
 
 #define DATA CELLAR_SOURCE_DIR "/kernel/engine"

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "../../json.h"
-#include "../docker_verify.h"
+#include "../docker/verify.h"
 #include "oci.h"
 
 struct attach {

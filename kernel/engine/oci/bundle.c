@@ -8,10 +8,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include "../../json.h"
 #include "oci.h"
@@ -133,9 +133,6 @@ char *cellar_oci_file_read(int dir_fd, const char *name)
 
 #define OCI_FRESH_PREFIX ".new-"
 
-/* Nobody takes so long to write a bundle's labels. */
-#define FRESH_S 600
-
 /* A folder of the same mount: what is mounted below a bundle is not ours to
  * empty, whatever brought it there. */
 static int open_folder(int dir_fd, const char *name)
@@ -192,6 +189,23 @@ static bool make_fifos(int bundle_fd)
     return true;
 }
 
+/* Locked by its maker: one that can be locked has lost it. Whoever sweeps may
+ * have been there between the making and the lock. */
+static int make_locked(int dir_fd, const char *fresh)
+{
+    struct stat st;
+    if (mkdirat(dir_fd, fresh, 0700) < 0)
+        return -1;
+    int fd = open_folder(dir_fd, fresh);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 &&
+        st.st_nlink > 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    errno = EAGAIN;
+    return -1;
+}
+
 /* Under another name until it has its labels: whoever lists sees it with
  * them, or not at all. */
 static enum cellar_code make_folder(int dir_fd, const char *id,
@@ -200,12 +214,13 @@ static enum cellar_code make_folder(int dir_fd, const char *id,
 {
     char fresh[OCI_ID_BYTES + 8];
     (void)snprintf(fresh, sizeof(fresh), OCI_FRESH_PREFIX "%s", id);
-    if (mkdirat(dir_fd, fresh, 0700) < 0)
+    int made = make_locked(dir_fd, fresh);
+    if (made < 0 && errno == EAGAIN)
+        made = make_locked(dir_fd, fresh);
+    CELLAR_AUTO_CLOSE int fd = made;
+    if (fd < 0)
         return cellar_fail_errno(err, errno, "making a container's folder");
-    CELLAR_AUTO_CLOSE int fd = open_folder(dir_fd, fresh);
-    enum cellar_code code =
-        fd < 0 ? cellar_fail_errno(err, errno, "opening a container's folder")
-               : cellar_oci_labels_write(fd, labels, err);
+    enum cellar_code code = cellar_oci_labels_write(fd, labels, err);
     if (!code && renameat(dir_fd, fresh, dir_fd, id) < 0)
         code = cellar_fail_errno(err, errno, "naming a container's folder");
     if (code)
@@ -271,10 +286,10 @@ enum cellar_code cellar_oci_bundle_remove(struct oci *oci, const char *id,
 /* What a process left that ended between two steps of making a folder. */
 void cellar_oci_bundles_sweep(const struct oci *oci, const char *name)
 {
-    struct stat st;
-    if (strncmp(name, OCI_FRESH_PREFIX, strlen(OCI_FRESH_PREFIX)) == 0 &&
-        fstatat(oci->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-        time(NULL) - st.st_mtime > FRESH_S)
+    if (strncmp(name, OCI_FRESH_PREFIX, strlen(OCI_FRESH_PREFIX)) != 0)
+        return;
+    CELLAR_AUTO_CLOSE int fd = open_folder(oci->dir_fd, name);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
         (void)remove_tree(oci->dir_fd, name, 0);
 }
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "../../json.h"
-#include "../docker_verify.h"
+#include "../docker/verify.h"
 #include "oci.h"
 
 #define OCI_VERSION "1.0.2"

@@ -25,7 +25,7 @@
 #include <sys/types.h>
 
 #include "../../fail.h"
-#include "../docker_spec.h"
+#include "../docker/spec.h"
 #include "../engine.h"
 
 /* Deadlines of a runtime's calls (ms). */
@@ -199,7 +199,7 @@ enum cellar_code cellar_oci_bundle_remove(struct oci *oci, const char *id,
                                           struct cellar_error *err);
 
 /* Removes the entry `name` of oci/ if it is one that was never finished, and
- * old. */
+ * whose maker is gone. */
 void cellar_oci_bundles_sweep(const struct oci *oci, const char *name);
 
 /* Whole or not at all, 0600. */

@@ -4,7 +4,7 @@
 #include <sys/utsname.h>
 
 #include "../../json.h"
-#include "../docker_verify.h"
+#include "../docker/verify.h"
 #include "oci.h"
 
 static const struct {

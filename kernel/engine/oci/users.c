@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../docker_verify.h"
+#include "../docker/verify.h"
 #include "oci.h"
 
 #define ROOT "/sys/fs/cgroup"

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #include "../cgroup.h"
-#include "../docker_verify.h"
+#include "../docker/verify.h"
 #include "oci.h"
 
 #define LINE_BYTES 4096

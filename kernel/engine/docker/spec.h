@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "engine.h"
+#include "../engine.h"
 
 struct cellar_docker_spec; /* both files, read and checked */
 

@@ -1,10 +1,10 @@
-#include "docker_verify.h"
+#include "verify.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "../fail.h"
-#include "../json.h"
+#include "../../fail.h"
+#include "../../json.h"
 
 #define PATH_BYTES 160
 

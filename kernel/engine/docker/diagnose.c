@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "docker_private.h"
+#include "docker.h"
 
 /* Events of one container that is gone: a handful of lines. */
 #define EVENT_BYTES_MAX (256u << 10)

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "attach.h"
-#include "docker_private.h"
+#include "demux.h"
+#include "docker.h"
 
 struct docker_stream {
     struct cellar_stream base; /* first */

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "../fail.h"
+#include "../../fail.h"
 #include "cellar/version.h"
 #include "http_head.h"
 #include "http_private.h"

@@ -1,4 +1,4 @@
-#include "attach.h"
+#include "demux.h"
 
 #include <string.h>
 

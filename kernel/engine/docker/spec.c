@@ -1,13 +1,13 @@
-#include "docker_spec.h"
+#include "spec.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "../fail.h"
-#include "../json.h"
-#include "docker_verify.h"
+#include "../../fail.h"
+#include "../../json.h"
+#include "verify.h"
 
 /* Larger than either file can sensibly be. */
 #define FILE_BYTES_MAX (1u << 20)

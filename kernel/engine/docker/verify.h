@@ -1,13 +1,13 @@
 /*
- * What docker_spec.c (the files), docker_plan.c (one container's description)
- * and docker_verify.c (what the engine makes of it) share.
+ * What docker/spec.c (the files), docker/plan.c (one container's description)
+ * and docker/verify.c (what the engine makes of it) share.
  */
 #ifndef CELLAR_ENGINE_DOCKER_VERIFY_H
 #define CELLAR_ENGINE_DOCKER_VERIFY_H
 
 #include <jansson.h>
 
-#include "docker_spec.h"
+#include "spec.h"
 
 /* The member at "HostConfig.Memory"; NULL: there is none. Lent. */
 json_t *cellar_json_at(const json_t *value, const char *path);

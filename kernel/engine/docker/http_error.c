@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "../fail.h"
+#include "../../fail.h"
 #include "http_private.h"
 
 static enum cellar_code fail_connect(struct cellar_error *err,

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "docker_private.h"
+#include "docker.h"
 
 /* API versions 1.x that this code was written against. Minor 40 is Docker
  * 19.03, the first whose create call takes all of container.json. */

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../fail.h"
+#include "../../fail.h"
 #include "cellar/version.h"
 #include "http_private.h"
 

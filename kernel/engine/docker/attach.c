@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "docker_private.h"
+#include "docker.h"
 
 /* Of a uid or gid, at most. */
 #define ID_DIGITS 10

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "docker_private.h"
+#include "docker.h"
 
 struct outflow {
     struct docker_op op; /* first */

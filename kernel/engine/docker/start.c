@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../spec.h"
-#include "docker_private.h"
+#include "../../spec.h"
+#include "docker.h"
 
 struct start {
     struct docker_op op; /* first */
@@ -88,7 +88,7 @@ static void undo(struct docker_op *op, const struct cellar_error *err)
     }
     start->undoing = true;
     start->reason = *err;
-    /* Before the removal: see docker_stream.c. */
+    /* Before the removal: see docker/stream.c. */
     cellar_stream_close(CELLAR_TAKE(start->stream));
     cellar_http_cancel(CELLAR_TAKE(op->call));
     char path[DOCKER_PATH_MAX];

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "docker_private.h"
+#include "docker.h"
 
 struct removal {
     struct docker_op op; /* first */

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../loop.h"
+#include "../../loop.h"
 #include "cellar/error.h"
 
 struct cellar_http;        /* one server */

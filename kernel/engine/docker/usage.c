@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cgroup.h"
-#include "docker_private.h"
+#include "../cgroup.h"
+#include "docker.h"
 
 struct measure {
     struct docker_op op; /* first */

@@ -11,17 +11,17 @@
  *
  * For docker*.c alone.
  */
-#ifndef CELLAR_ENGINE_DOCKER_PRIVATE_H
-#define CELLAR_ENGINE_DOCKER_PRIVATE_H
+#ifndef CELLAR_ENGINE_DOCKER_DOCKER_H
+#define CELLAR_ENGINE_DOCKER_DOCKER_H
 
 #include <stdbool.h>
 
-#include "../fail.h"
-#include "../json.h"
-#include "docker_spec.h"
-#include "docker_verify.h"
-#include "engine.h"
+#include "../../fail.h"
+#include "../../json.h"
+#include "../engine.h"
 #include "http.h"
+#include "spec.h"
+#include "verify.h"
 
 /* Deadlines (ms). A start has taken 20 s on a cold, busy machine; an image
  * moves gigabytes. */

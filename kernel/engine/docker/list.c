@@ -1,7 +1,7 @@
 /* Containers are listed. */
 #include <string.h>
 
-#include "docker_private.h"
+#include "docker.h"
 
 struct listing {
     struct docker_op op; /* first */

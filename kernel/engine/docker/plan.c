@@ -5,10 +5,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "../fail.h"
-#include "../json.h"
+#include "../../fail.h"
+#include "../../json.h"
 #include "cellar/version.h"
-#include "docker_verify.h"
+#include "verify.h"
 
 #define AGENT "/cellar/agent"
 

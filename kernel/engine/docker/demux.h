@@ -12,8 +12,8 @@
  * The parser's state is complete whenever a slice is returned: its user may
  * do anything with it there, ending the stream included.
  */
-#ifndef CELLAR_ENGINE_ATTACH_H
-#define CELLAR_ENGINE_ATTACH_H
+#ifndef CELLAR_ENGINE_DOCKER_DEMUX_H
+#define CELLAR_ENGINE_DOCKER_DEMUX_H
 
 #include <stddef.h>
 #include <stdint.h>

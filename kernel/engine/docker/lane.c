@@ -1,6 +1,6 @@
 /* Ops that an engine does slower the more of them are asked for at once take
  * turns. */
-#include "docker_private.h"
+#include "docker.h"
 
 static void append(struct docker_lane *lane, struct docker_pass *pass)
 {

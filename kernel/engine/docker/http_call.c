@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../fail.h"
+#include "../../fail.h"
 #include "http_private.h"
 #include "proto/buf.h"
 

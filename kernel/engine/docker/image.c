@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "docker_private.h"
+#include "docker.h"
 #include "proto/buf.h"
 
 /* One line of such a stream; a build step's output may come in one. */

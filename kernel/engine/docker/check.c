@@ -5,7 +5,7 @@
 #include <sys/statvfs.h>
 
 #include "cellar/version.h"
-#include "docker_private.h"
+#include "docker.h"
 
 /* No session's: those begin at 61001. */
 #define PROBE_UID 61000
