@@ -149,6 +149,7 @@ struct cellar_engine_ops {
     enum cellar_code (*remove)(struct cellar_engine *engine, const char *id,
                                cellar_engine_done_fn *done, void *user,
                                struct cellar_error *err);
+    /* The newest first. */
     enum cellar_code (*list)(struct cellar_engine *engine,
                              cellar_engine_each_fn *each,
                              cellar_engine_done_fn *done, void *user,
