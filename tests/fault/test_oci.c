@@ -279,6 +279,20 @@ static void a_runtime_that_is_not_there_is_named(void **state)
     assert_non_null(strstr(w->err.msg, w->runtime));
 }
 
+/* The engine could not look at what it made. */
+static void a_runtime_with_a_kernel_of_its_own_is_refused(void **state)
+{
+    struct world *w = *state;
+    char plain[sizeof(w->runtime)];
+    script(w, BEGIN "exit 0\n");
+    memcpy(plain, w->runtime, sizeof(plain));
+    snprintf(w->runtime, sizeof(w->runtime), "%s/runsc", w->dir);
+    assert_int_equal(rename(plain, w->runtime), 0);
+    assert_int_equal(begin_start(w), CELLAR_E_USAGE);
+    assert_non_null(strstr(w->err.msg, "use --engine docker"));
+    assert_int_equal(unlink(w->runtime), 0);
+}
+
 /* Its start is cut off, as by a kill; what is left is seen by the next one, and
  * removed although the runtime does not answer. */
 static void one_that_hangs_holds_nobody_up(void **state)
@@ -315,6 +329,7 @@ int main(void)
         WORLD_TEST(a_process_without_the_protections_is_not_taken),
         WORLD_TEST(a_start_that_nobody_wants_makes_nothing),
         WORLD_TEST(a_runtime_that_is_not_there_is_named),
+        WORLD_TEST(a_runtime_with_a_kernel_of_its_own_is_refused),
         WORLD_TEST(one_that_hangs_holds_nobody_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

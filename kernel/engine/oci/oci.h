@@ -109,7 +109,7 @@ enum cellar_code cellar_oci_files(struct oci *oci,
 
 /* ------------------------------------------------------------ runtimes -- */
 
-enum oci_kind { OCI_RUNC, OCI_CRUN, OCI_RUNSC };
+enum oci_kind { OCI_RUNC, OCI_CRUN };
 
 struct oci_runtime {
     char path[1024];
@@ -117,7 +117,7 @@ struct oci_runtime {
 };
 
 /* Finds `name` (a path, or a name looked for in PATH and the usual folders;
- * NULL: the first of runc, crun and runsc there is). E_USAGE with the cure. */
+ * NULL: the first of runc and crun there is). E_USAGE with the cure. */
 enum cellar_code cellar_oci_runtime_find(const char *name,
                                          struct oci_runtime *out,
                                          struct cellar_error *err);

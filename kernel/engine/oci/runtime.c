@@ -64,21 +64,27 @@ static bool find_in(const char *folders, const char *name,
     return false;
 }
 
-/* What is none of the three is taken for runc, whose command line is the
- * model of the others'. */
+/* What is neither is taken for runc, whose command line is the model of the
+ * other's. */
 static enum oci_kind kind_of(const char *path)
 {
     const char *name = strrchr(path, '/') + 1;
-    if (strncmp(name, "crun", 4) == 0)
-        return OCI_CRUN;
-    return strncmp(name, "runsc", 5) == 0 ? OCI_RUNSC : OCI_RUNC;
+    return strncmp(name, "crun", 4) == 0 ? OCI_CRUN : OCI_RUNC;
+}
+
+/* A kernel of its own shows nothing of its processes in this one's /proc, where
+ * each protection is looked at: verify.c. */
+static bool has_own_kernel(const char *path)
+{
+    const char *name = strrchr(path, '/') + 1;
+    return strncmp(name, "runsc", 5) == 0 || strncmp(name, "kata", 4) == 0;
 }
 
 enum cellar_code cellar_oci_runtime_find(const char *name,
                                          struct oci_runtime *out,
                                          struct cellar_error *err)
 {
-    static const char *const usual[] = {"runc", "crun", "runsc"};
+    static const char *const usual[] = {"runc", "crun"};
     struct oci_runtime found = {.path = ""};
     bool is_found = false;
     if (name && strchr(name, '/')) {
@@ -86,7 +92,7 @@ enum cellar_code cellar_oci_runtime_find(const char *name,
         is_found = name[0] == '/' && (size_t)n < sizeof(found.path) &&
                    is_program(found.path);
     } else {
-        for (size_t i = 0; i < (name ? 1 : 3) && !is_found; i++) {
+        for (size_t i = 0; i < (name ? 1 : 2) && !is_found; i++) {
             const char *one = name ? name : usual[i];
             is_found = find_in(getenv("PATH"), one, found.path) ||
                        find_in(SEARCH, one, found.path);
@@ -95,13 +101,18 @@ enum cellar_code cellar_oci_runtime_find(const char *name,
     if (!is_found && name)
         return cellar_fail(err, CELLAR_E_USAGE,
                            "there is no OCI runtime '%.100s': install it, or "
-                           "give another --runtime: runc, crun, runsc, or an "
-                           "absolute path",
+                           "give another --runtime: runc, crun, or an absolute "
+                           "path",
                            name);
     if (!is_found)
         return cellar_fail(err, CELLAR_E_ENGINE,
                            "there is no OCI runtime: `apt-get install runc` "
                            "(or crun), or use --engine docker");
+    if (has_own_kernel(found.path))
+        return cellar_fail(err, CELLAR_E_USAGE,
+                           "%.100s has a kernel of its own, into which this "
+                           "engine can't look: use --engine docker with it",
+                           found.path);
     found.kind = kind_of(found.path);
     *out = found;
     return CELLAR_OK;
