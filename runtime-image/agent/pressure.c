@@ -17,7 +17,9 @@
 
 /* The last automatic copy is all that a session has: it is not given up for
  * less than this part of the memory. */
-#define HELD_SHARE 12
+#define HELD_SHARE    12
+#define HELD_LOOKS    4
+#define HELD_PAUSE_NS 2000000
 
 /* The kernel gives back 1 GiB in 100 ms. */
 #define DEATH_PAUSE_NS   200000
@@ -65,10 +67,19 @@ uint64_t cellar_agent_held(const struct cellar_agent *agent)
 }
 
 /* Whether giving up a copy helps a cell that needs memory. What other processes
- * have is counted too: it can't be told apart. */
+ * have is counted too: it can't be told apart. The kernel's sums are late under
+ * load, and a worker takes a moment to stand still; so it must be so for a
+ * while. */
 static bool is_worth_giving_up(const struct cellar_agent *agent)
 {
-    return cellar_agent_held(agent) > agent->memory.limit / HELD_SHARE;
+    const struct timespec pause = {.tv_nsec = HELD_PAUSE_NS};
+    for (int look = 0; look < HELD_LOOKS; look++) {
+        if (look > 0)
+            nanosleep(&pause, NULL);
+        if (cellar_agent_held(agent) <= agent->memory.limit / HELD_SHARE)
+            return false;
+    }
+    return true;
 }
 
 /* ---------------------------------------------------------------- giving up --
