@@ -7,9 +7,11 @@
 
 int cellar_figures_open(const char *const *paths, size_t count)
 {
+    char text[CELLAR_FIGURES_MAX];
     int fd = -1;
     for (size_t i = 0; i < count && fd < 0; i++)
         fd = open(paths[i], O_RDONLY | O_CLOEXEC);
+    cellar_figures_read(fd, text);
     return fd;
 }
 

@@ -7,7 +7,10 @@
 
 #define CELLAR_FIGURES_MAX 4096
 
-/* Opens the first of `paths` that is there, for reading; or -1. */
+/* Opens the first of `paths` that is there, for reading; or -1. It is read
+ * once: the kernel takes the room that it needs for that from the session's
+ * memory, and keeps it. Later, where memory is short, this would have a process
+ * killed for want of it. */
 int cellar_figures_open(const char *const *paths, size_t count);
 
 /* Reads the file from its beginning, behind a newline: so every key in it can

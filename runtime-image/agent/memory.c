@@ -25,6 +25,8 @@ static const char *const stat_files[] = {
     "/sys/fs/cgroup/memory/memory.stat",
 };
 
+static const char *const own_files[] = {"/proc/self/status"};
+
 static uint64_t read_one(int fd)
 {
     char text[CELLAR_FIGURES_MAX];
@@ -37,6 +39,7 @@ void cellar_memory_init(struct cellar_memory *memory)
     int limit_fd = cellar_figures_open(limit_files, COUNT(limit_files));
     memory->usage_fd = cellar_figures_open(usage_files, COUNT(usage_files));
     memory->stat_fd = cellar_figures_open(stat_files, COUNT(stat_files));
+    memory->own_fd = cellar_figures_open(own_files, COUNT(own_files));
     memory->limit = read_one(limit_fd);
     if (limit_fd >= 0)
         close(limit_fd);
@@ -72,4 +75,11 @@ uint64_t cellar_memory_private(const struct cellar_memory *memory)
     cellar_figures_read(memory->stat_fd, text);
     uint64_t bytes = cellar_figure(text, "\nanon ");
     return bytes > 0 ? bytes : cellar_figure(text, "\nrss ");
+}
+
+uint64_t cellar_memory_own(const struct cellar_memory *memory)
+{
+    char text[CELLAR_FIGURES_MAX];
+    cellar_figures_read(memory->own_fd, text);
+    return cellar_figure(text, "\nRssAnon:") * 1024;
 }

@@ -11,6 +11,7 @@
 struct cellar_memory {
     int usage_fd;
     int stat_fd;
+    int own_fd;     /* this process's /proc status */
     uint64_t limit; /* bytes; 0: none known */
 };
 
@@ -21,7 +22,8 @@ void cellar_memory_init(struct cellar_memory *memory);
  * as free where that matters. UINT64_MAX: there is no limit, or none so low. */
 uint64_t cellar_memory_spare(const struct cellar_memory *memory);
 
-/* Bytes in use that are no file's: of all processes together. */
+/* Bytes in use that are no file's: of all processes together; of this one. */
 uint64_t cellar_memory_private(const struct cellar_memory *memory);
+uint64_t cellar_memory_own(const struct cellar_memory *memory);
 
 #endif

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "agent.h"
-#include "figures.h"
 
 /* How often memory is looked at while a cell runs: as soon as one that
  * allocates as fast as the kernel gives, 16 GB/s in huge pages, could have used
@@ -27,17 +26,6 @@
 
 /* ------------------------------------------------------------ what is held --
  */
-
-static uint64_t own_private(void)
-{
-    static const char *const self[] = {"/proc/self/status"};
-    char text[CELLAR_FIGURES_MAX];
-    int fd = cellar_figures_open(self, 1);
-    cellar_figures_read(fd, text);
-    if (fd >= 0)
-        close(fd);
-    return cellar_figure(text, "\nRssAnon:") * 1024;
-}
 
 /* Of all lanes' workers. False: one of them can't be looked at, or is dying. */
 static bool workers_private(const struct cellar_agent *agent, uint64_t *sum)
@@ -62,7 +50,8 @@ uint64_t cellar_agent_held(const struct cellar_agent *agent)
     bool alive = workers_private(agent, &before);
     uint64_t all = cellar_memory_private(&agent->memory);
     alive &= workers_private(agent, &after);
-    uint64_t ours = (before > after ? before : after) + own_private();
+    uint64_t ours =
+        (before > after ? before : after) + cellar_memory_own(&agent->memory);
     return alive && all > ours ? all - ours : 0;
 }
 

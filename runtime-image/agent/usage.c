@@ -1,6 +1,5 @@
 #include "usage.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -83,9 +82,10 @@ void cellar_usage_done(struct cellar_usage *usage)
 void cellar_usage_attach(struct cellar_usage *usage, pid_t pid)
 {
     char path[48];
+    const char *const paths[] = {path};
     snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
     close_fd(&usage->status_fd);
-    usage->status_fd = open(path, O_RDONLY | O_CLOEXEC);
+    usage->status_fd = cellar_figures_open(paths, 1);
     usage->has_clock = clock_getcpuclockid(pid, &usage->clock) == 0;
     usage->cpu_us = 0;
     usage->peak_bytes = 0;
