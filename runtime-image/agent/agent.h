@@ -280,7 +280,7 @@ void cellar_lane_list(struct cellar_lane *lane);
 void cellar_lane_refuse(struct cellar_lane *lane, uint64_t request,
                         const char *why);
 
-/* Why no request can be dealt with now, or NULL. */
+/* Why the worker can't be copied now, or NULL. */
 const char *cellar_lane_hindrance(const struct cellar_lane *lane);
 
 /* Asks the worker for a copy, for lane `branch` or (0) to keep. */

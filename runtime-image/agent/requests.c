@@ -3,13 +3,6 @@
 
 #include "agent.h"
 
-static const char *hindrance_to_checkpoints(const struct cellar_lane *lane)
-{
-    return lane->hello.policy == CELLAR_CHECKPOINT_OFF
-               ? "checkpoints are off in this session"
-               : cellar_lane_hindrance(lane);
-}
-
 static bool is_tag(struct cellar_bytes tag, char text[])
 {
     memcpy(text, tag.data, tag.len);
@@ -17,14 +10,29 @@ static bool is_tag(struct cellar_bytes tag, char text[])
     return strlen(text) == tag.len;
 }
 
-/* Why nothing can be done now; NULL: it can. */
-const char *cellar_lane_hindrance(const struct cellar_lane *lane)
+static const char *hindrance_to_any(const struct cellar_lane *lane)
 {
     if (lane->cell.phase != CELLAR_CELL_NONE)
         return "a cell is running";
-    if (!lane->worker.ready || lane->mute_end > 0)
-        return "the session's Python is not ready";
     return lane->freezer.request > 0 ? "another request is under way" : NULL;
+}
+
+/* Why the worker can't be copied now; NULL: it can. */
+const char *cellar_lane_hindrance(const struct cellar_lane *lane)
+{
+    const char *why = hindrance_to_any(lane);
+    return why || (lane->worker.ready && lane->mute_end == 0)
+               ? why
+               : "the session's Python is not ready";
+}
+
+/* A worker that is to be replaced may be in any state: it may have died a
+ * moment ago, and another copy be waking in its place. */
+static const char *hindrance(const struct cellar_lane *lane, bool to_restore)
+{
+    if (lane->hello.policy == CELLAR_CHECKPOINT_OFF)
+        return "checkpoints are off in this session";
+    return to_restore ? hindrance_to_any(lane) : cellar_lane_hindrance(lane);
 }
 
 void cellar_lane_refuse(struct cellar_lane *lane, uint64_t request,
@@ -38,8 +46,7 @@ void cellar_lane_checkpoint(struct cellar_lane *lane, struct cellar_bytes tag)
 {
     struct cellar_freezer *freezer = &lane->freezer;
     char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
-    const char *why =
-        is_tag(tag, text) ? hindrance_to_checkpoints(lane) : "no name";
+    const char *why = is_tag(tag, text) ? hindrance(lane, false) : "no name";
     cellar_lane_settle_copies(lane);
     if (!why && !cellar_copies_find(&lane->copies, text) &&
         cellar_copies_named(&lane->copies) >= CELLAR_CHECKPOINTS_MAX)
@@ -61,8 +68,7 @@ void cellar_lane_restore(struct cellar_lane *lane, struct cellar_bytes tag)
 {
     struct cellar_freezer *freezer = &lane->freezer;
     char text[CELLAR_CHECKPOINT_TAG_MAX + 1];
-    const char *why =
-        is_tag(tag, text) ? hindrance_to_checkpoints(lane) : "no name";
+    const char *why = is_tag(tag, text) ? hindrance(lane, true) : "no name";
     cellar_lane_settle_copies(lane);
     struct cellar_copy *copy = cellar_copies_find(&lane->copies, text);
     if (!why && !copy)

@@ -300,9 +300,11 @@ void cellar_lane_wake_failed(struct cellar_lane *lane)
     cellar_lane_replace_worker(lane);
 }
 
-/* Later states are of no use to what comes now. */
+/* Later states are of no use to what comes now, nor is it of interest what
+ * became of them. */
 static void settle_restored(struct cellar_lane *lane)
 {
+    lane->went = CELLAR_STATE_KEPT;
     cellar_copies_thin(&lane->copies, 0);
     cellar_lane_count_copies(lane);
     cellar_lane_settle(lane, NULL);

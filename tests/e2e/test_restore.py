@@ -1,6 +1,7 @@
 """The worker dies, and the newest checkpoint takes its place: what the cell's
 DONE says, and which globals the next cell finds."""
 
+import time
 import unittest
 
 from agent import ERROR, EXITED, INTERRUPTED, KILLED, OK, TIMEOUT
@@ -162,6 +163,19 @@ class Idle(RestoreTest):
         done = self.ok(agent, "x", RESTORED)
         self.assertEqual((agent.cells - 1, {b"text/plain": b"5"}),
                          (done.restored_from, done.result))
+
+    def test_while_a_restore_is_asked_for(self):
+        """Whether the worker is there, dies or is being replaced: the named
+        one takes its place."""
+        agent = self.live()
+        self.ok(agent, "x = 'named'")
+        self.must(agent, "checkpoint", "named")
+        for i in range(40):
+            self.ok(agent, "import signal\nx = 'lost'\n"
+                           "_ = signal.setitimer(signal.ITIMER_REAL, 0.02)")
+            time.sleep(0.0185 + i * 0.0001)
+            self.must(agent, "restore", "named")
+            self.assertValue(agent, "x", "'named'")
 
 
 class Policy(RestoreTest):
