@@ -15,6 +15,7 @@
 #include "json.h"
 #include "proto/preload.h"
 #include "spec.h"
+#include "write.h"
 
 #define RECORD_BYTES_MAX 65536
 
@@ -392,19 +393,6 @@ enum cellar_code cellar_record_load(const char *state_dir, const char *name,
     return CELLAR_OK;
 }
 
-static bool write_all(int fd, const char *text, size_t len)
-{
-    for (size_t at = 0; at < len;) {
-        ssize_t n = write(fd, text + at, len - at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        at += (size_t)n;
-    }
-    return true;
-}
-
 enum cellar_code cellar_record_save(const struct cellar_hold *hold,
                                     const struct cellar_record *record,
                                     struct cellar_error *err)
@@ -419,7 +407,7 @@ enum cellar_code cellar_record_save(const struct cellar_hold *hold,
                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     /* Renamed only once it is on disk: a crash leaves the old or the new. */
     bool done =
-        fd >= 0 && write_all(fd, text, strlen(text)) && fsync(fd) == 0 &&
+        fd >= 0 && cellar_write_all(fd, text, strlen(text)) && fsync(fd) == 0 &&
         renameat(hold->dir_fd, "record.new", hold->dir_fd, "record.json") == 0;
     int why = errno;
     if (fd >= 0)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kernel/fail.h"
+#include "kernel/write.h"
 
 #define FIRST_ROOM 65536u
 
@@ -114,20 +115,6 @@ enum cellar_code cellar_file_writable(const char *path,
     return CELLAR_OK;
 }
 
-static bool write_all(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
 static mode_t mode_of(const char *path)
 {
     struct stat st = {0};
@@ -154,7 +141,7 @@ enum cellar_code cellar_file_replace(const char *path, const char *text,
     CELLAR_AUTO_CLOSE int fd = mkostemp(fresh, O_CLOEXEC);
     if (fd < 0)
         return cellar_fail_errno(err, errno, "%.300s", path);
-    if (write_all(fd, text, len) && fchmod(fd, mode_of(real)) == 0 &&
+    if (cellar_write_all(fd, text, len) && fchmod(fd, mode_of(real)) == 0 &&
         fsync(fd) == 0 && rename(fresh, real) == 0)
         return CELLAR_OK;
     int sys_errno = errno;

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 
 #include "../../json.h"
+#include "../../write.h"
 #include "oci.h"
 
 /* Folders in a bundle, below each other; what a runtime keeps has fewer. */
@@ -77,20 +78,6 @@ enum cellar_code cellar_oci_dir(struct oci *oci, int *dir_fd,
 
 /* --------------------------------------------------------------- files -- */
 
-static bool write_all(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
 enum cellar_code cellar_oci_file_write(int dir_fd, const char *name,
                                        const char *text,
                                        struct cellar_error *err)
@@ -101,7 +88,7 @@ enum cellar_code cellar_oci_file_write(int dir_fd, const char *name,
     CELLAR_AUTO_CLOSE int fd =
         openat(dir_fd, fresh,
                O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 || !write_all(fd, text, strlen(text)) ||
+    if (fd < 0 || !cellar_write_all(fd, text, strlen(text)) ||
         renameat(dir_fd, fresh, dir_fd, name) < 0)
         return cellar_fail_errno(err, errno, "writing a container's %s", name);
     return CELLAR_OK;
