@@ -78,9 +78,7 @@ static void free_op(struct both_op *op)
     cellar_spec_done(&op->spec);
     for (size_t i = 0; i < 3; i++)
         free(op->texts[i]);
-    if (op->greeting) /* it holds the session's key */
-        explicit_bzero(op->greeting, op->launch.greeting_len);
-    free(op->greeting);
+    cellar_greeting_wipe(op->greeting, op->launch.greeting_len);
     free(op);
 }
 
@@ -355,14 +353,12 @@ static enum cellar_code copy_launch(struct both_op *op,
     if (code)
         return code;
     op->launch.spec = &op->spec;
-    op->greeting = malloc(launch->greeting_len + 1);
+    op->greeting = cellar_greeting_copy(launch);
     bool all = keep(op, 0, &op->launch.owner);
     all &= keep(op, 1, &op->launch.supervisor);
     all &= keep(op, 2, &op->launch.entrypoint);
     if (!all || !op->greeting)
         return cellar_fail(err, CELLAR_E_NOMEM, "start: out of memory");
-    if (launch->greeting_len)
-        memcpy(op->greeting, launch->greeting, launch->greeting_len);
     op->launch.greeting = op->greeting;
     op->launch.greeting_len = launch->greeting_len;
     return CELLAR_OK;

@@ -197,6 +197,11 @@ struct cellar_engine_ops {
                                      struct cellar_error *err);
 };
 
+/* A greeting holds the session's key. A copy of the launch's, which outlives
+ * the call, is the caller's to wipe; NULL: no memory. Wiping NULL is fine. */
+uint8_t *cellar_greeting_copy(const struct cellar_launch *launch);
+void cellar_greeting_wipe(uint8_t *greeting, size_t len);
+
 /* Every engine's struct begins with this. */
 struct cellar_engine {
     const struct cellar_engine_ops *ops;

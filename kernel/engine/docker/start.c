@@ -42,9 +42,7 @@ static void destroy_start(struct docker_op *op)
     cellar_stream_close(start->stream);
     cellar_docker_plan_done(&start->plan);
     cellar_spec_done(&start->spec);
-    if (start->greeting) /* it holds the session's key */
-        explicit_bzero(start->greeting, start->greeting_len);
-    free(start->greeting);
+    cellar_greeting_wipe(start->greeting, start->greeting_len);
     free(start);
 }
 
@@ -408,12 +406,10 @@ static enum cellar_code copy_launch(struct start *start, struct docker *docker,
     start->pull = launch->pull;
     start->turn = launch->turn;
     start->greeting_len = launch->greeting_len;
-    start->greeting = malloc(launch->greeting_len + 1);
-    if (!start->greeting)
-        return cellar_fail(err, CELLAR_E_NOMEM, "start: out of memory");
-    if (launch->greeting_len)
-        memcpy(start->greeting, launch->greeting, launch->greeting_len);
-    return CELLAR_OK;
+    start->greeting = cellar_greeting_copy(launch);
+    return start->greeting
+               ? CELLAR_OK
+               : cellar_fail(err, CELLAR_E_NOMEM, "start: out of memory");
 }
 
 static struct start *new_start(const struct cellar_stream_events *events,
