@@ -4,11 +4,9 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "../check.h"
 #include "cellar/version.h"
 #include "docker.h"
-
-/* No session's: those begin at 61001. */
-#define PROBE_UID 61000
 
 #define DISK_LOW_BYTES (2ull << 30)
 
@@ -20,9 +18,8 @@ struct check {
     char id[CELLAR_CONTAINER_ID_MAX + 1]; /* of the probe */
     struct cellar_stream *stream;
     uint64_t began_us;
-    cellar_check_fn *row;
-    cellar_engine_done_fn *done;
-    void *user;
+    struct cellar_check_to to;
+    cellar_engine_done_fn *done; /* with to.user */
 };
 
 static struct check *check_of(struct docker_op *op)
@@ -43,36 +40,15 @@ static void destroy_check(struct docker_op *op)
 static void end_check(struct check *check)
 {
     cellar_engine_done_fn *done = check->done;
-    void *user = check->user;
+    void *user = check->to.user;
     cellar_docker_op_free(&check->op);
     done(user, NULL);
-}
-
-CELLAR_PRINTF(5, 6)
-static void tell(const struct check *check, const char *name,
-                 enum cellar_check result, const char *cure, const char *fmt,
-                 ...)
-{
-    char text[CELLAR_ERROR_MSG_MAX];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    struct cellar_check_row row = {name, result, text, cure};
-    check->row(check->user, &row);
 }
 
 static void tell_ok(const struct check *check, const char *name,
                     const char *text)
 {
-    tell(check, name, CELLAR_CHECK_OK, NULL, "%s", text);
-}
-
-/* An error's message brings its cure. */
-static void tell_error(const struct check *check, const char *name,
-                       const struct cellar_error *err)
-{
-    tell(check, name, CELLAR_CHECK_FAIL, NULL, "%s", err->msg);
+    cellar_check_tell(&check->to, name, CELLAR_CHECK_OK, NULL, "%s", text);
 }
 
 /* -------------------------------------------- what the engine's host can */
@@ -122,10 +98,11 @@ static const char *inability(const json_t *info, const char *name)
 
 static void tell_engine(const struct check *check)
 {
-    tell(check, "engine", CELLAR_CHECK_OK, NULL,
-         "version %s answers at %s, spoken to in API 1.%d",
-         cellar_docker_string(check->info, "ServerVersion"),
-         cellar_http_name(check->op.docker->http), check->op.docker->api_minor);
+    cellar_check_tell(&check->to, "engine", CELLAR_CHECK_OK, NULL,
+                      "version %s answers at %s, spoken to in API 1.%d",
+                      cellar_docker_string(check->info, "ServerVersion"),
+                      cellar_http_name(check->op.docker->http),
+                      check->op.docker->api_minor);
     tell_ok(check, "permission", "this user may use the engine");
 }
 
@@ -141,32 +118,33 @@ static void tell_runtime(const struct check *check)
                  key);
     }
     const char *commit = cellar_docker_string(check->info, "RuncCommit.ID");
-    tell(check, "oci_runtime", CELLAR_CHECK_OK, NULL,
-         "%s is the default%s%s (there are: %s)",
-         cellar_docker_string(check->info, "DefaultRuntime"),
-         *commit ? ", runc is version " : "", commit, names);
+    cellar_check_tell(&check->to, "oci_runtime", CELLAR_CHECK_OK, NULL,
+                      "%s is the default%s%s (there are: %s)",
+                      cellar_docker_string(check->info, "DefaultRuntime"),
+                      *commit ? ", runc is version " : "", commit, names);
 }
 
 static void tell_machine(const struct check *check)
 {
     const json_t *info = check->info;
-    tell(check, "machine", CELLAR_CHECK_OK, NULL,
-         "%s, Linux %s, cgroup v%s by %s",
-         cellar_docker_string(info, "OperatingSystem"),
-         cellar_docker_string(info, "KernelVersion"),
-         cellar_docker_string(info, "CgroupVersion"),
-         cellar_docker_string(info, "CgroupDriver"));
+    cellar_check_tell(&check->to, "machine", CELLAR_CHECK_OK, NULL,
+                      "%s, Linux %s, cgroup v%s by %s",
+                      cellar_docker_string(info, "OperatingSystem"),
+                      cellar_docker_string(info, "KernelVersion"),
+                      cellar_docker_string(info, "CgroupVersion"),
+                      cellar_docker_string(info, "CgroupDriver"));
     const char *module = has_security(info, "apparmor")  ? "AppArmor"
                          : has_security(info, "selinux") ? "SELinux"
                                                          : NULL;
     if (module)
-        tell(check, "lsm", CELLAR_CHECK_OK, NULL, "%s confines containers too",
-             module);
+        cellar_check_tell(&check->to, "lsm", CELLAR_CHECK_OK, NULL,
+                          "%s confines containers too", module);
     else
-        tell(check, "lsm", CELLAR_CHECK_WARN,
-             "AppArmor or SELinux on the engine's machine would be one more "
-             "wall; Cellar does not need it",
-             "neither AppArmor nor SELinux confines containers");
+        cellar_check_tell(
+            &check->to, "lsm", CELLAR_CHECK_WARN,
+            "AppArmor or SELinux on the engine's machine would be one more "
+            "wall; Cellar does not need it",
+            "neither AppArmor nor SELinux confines containers");
     if (has_security(info, "rootless"))
         tell_ok(check, "userns", "the engine runs without root");
     else if (has_security(info, "userns"))
@@ -185,16 +163,17 @@ static void tell_disk(const struct check *check)
     bool local =
         strncmp(cellar_http_name(check->op.docker->http), "unix:", 5) == 0;
     if (!local || !*root || statvfs(root, &fs)) {
-        tell(check, "disk", CELLAR_CHECK_OK, NULL, "images are kept by %s",
-             driver);
+        cellar_check_tell(&check->to, "disk", CELLAR_CHECK_OK, NULL,
+                          "images are kept by %s", driver);
         return;
     }
     unsigned long long room = (unsigned long long)fs.f_bavail * fs.f_frsize;
     bool low = room < DISK_LOW_BYTES;
-    tell(check, "disk", low ? CELLAR_CHECK_WARN : CELLAR_CHECK_OK,
-         low ? "docker system df; docker system prune" : NULL,
-         "%.1f GiB are free in %s, where images are kept by %s",
-         (double)room / (1 << 30), root, driver);
+    cellar_check_tell(&check->to, "disk",
+                      low ? CELLAR_CHECK_WARN : CELLAR_CHECK_OK,
+                      low ? "docker system df; docker system prune" : NULL,
+                      "%.1f GiB are free in %s, where images are kept by %s",
+                      (double)room / (1 << 30), root, driver);
 }
 
 /* --------------------------------------------------------- protections -- */
@@ -206,11 +185,12 @@ static void tell_protection(void *user, const char *name, const char *wrong)
     const char *cure = inability(check->info, name);
     const char *text = cellar_docker_spec_text(check->op.docker->spec, name);
     if (cure)
-        tell(check, name, CELLAR_CHECK_FAIL, cure,
-             "the engine's machine cannot enforce it: %s", text);
+        cellar_check_tell(&check->to, name, CELLAR_CHECK_FAIL, cure,
+                          "the engine's machine cannot enforce it: %s", text);
     else if (wrong)
-        tell(check, name, CELLAR_CHECK_FAIL, NULL,
-             "the engine shows another %s than was asked for", wrong);
+        cellar_check_tell(&check->to, name, CELLAR_CHECK_FAIL, NULL,
+                          "the engine shows another %s than was asked for",
+                          wrong);
     else
         tell_ok(check, name, text ? text : "every other field is as asked for");
 }
@@ -221,7 +201,7 @@ static void tell_abilities(const struct check *check)
     struct cellar_docker_spec *spec = NULL;
     struct cellar_error err;
     if (cellar_docker_files(check->op.docker, &spec, &err)) {
-        tell_error(check, "container", &err);
+        cellar_check_tell_error(&check->to, "container", &err);
         return;
     }
     for (size_t i = 0; i < sizeof(abilities) / sizeof(*abilities); i++)
@@ -231,20 +211,6 @@ static void tell_abilities(const struct check *check)
 
 /* --------------------------------------------------------------- probe -- */
 
-static void probe_bytes(void *user, const uint8_t *data, size_t len)
-{
-    (void)user;
-    (void)data;
-    (void)len;
-}
-
-static void probe_text(void *user, const char *data, size_t len)
-{
-    (void)user;
-    (void)data;
-    (void)len;
-}
-
 static void probe_closed(void *user, const struct cellar_error *err)
 {
     (void)err;
@@ -253,8 +219,8 @@ static void probe_closed(void *user, const struct cellar_error *err)
 }
 
 static const struct cellar_stream_events probe_events = {
-    .bytes = probe_bytes,
-    .text = probe_text,
+    .bytes = cellar_check_no_bytes,
+    .text = cellar_check_no_text,
     .closed = probe_closed,
 };
 
@@ -262,7 +228,7 @@ static void on_probe_removed(void *user, const struct cellar_error *err)
 {
     struct check *check = user;
     if (err)
-        tell_error(check, "remove", err);
+        cellar_check_tell_error(&check->to, "remove", err);
     end_check(check);
 }
 
@@ -288,7 +254,7 @@ static void on_probe_inspected(struct docker_op *op,
             : cellar_docker_fail_reply(&err, CELLAR_E_ENGINE,
                                        "inspecting the container", r);
     if (code)
-        tell_error(check, "container", &err);
+        cellar_check_tell_error(&check->to, "container", &err);
     remove_probe(check);
 }
 
@@ -300,20 +266,20 @@ static void on_probe_started(void *user, const char *id,
     struct cellar_error own;
     char path[DOCKER_PATH_MAX];
     if (err) {
-        tell_error(check, "container", err);
+        cellar_check_tell_error(&check->to, "container", err);
         tell_abilities(check);
         end_check(check);
         return;
     }
     snprintf(check->id, sizeof(check->id), "%s", id);
     check->stream = stream;
-    tell(check, "container", CELLAR_CHECK_OK, NULL,
-         "a hardened container starts in %.0f ms",
-         (double)(cellar_loop_now_us() - check->began_us) / 1000);
+    cellar_check_tell(&check->to, "container", CELLAR_CHECK_OK, NULL,
+                      "a hardened container starts in %.0f ms",
+                      (double)(cellar_loop_now_us() - check->began_us) / 1000);
     struct docker_ask ask = {.method = "GET", .path = path};
     if (cellar_docker_path(path, &own, "/containers/%s/json", id) ||
         cellar_docker_op_send(&check->op, &ask, on_probe_inspected, &own)) {
-        tell_error(check, "container", &own);
+        cellar_check_tell_error(&check->to, "container", &own);
         remove_probe(check);
     }
 }
@@ -329,7 +295,7 @@ static void start_probe(struct check *check)
     cellar_spec_init(&spec);
     spec.image = check->image;
     struct cellar_launch launch = {
-        .spec = &spec, .owner = "doctor", .uid = PROBE_UID};
+        .spec = &spec, .owner = "doctor", .uid = CELLAR_PROBE_UID};
     check->began_us = cellar_loop_now_us();
     enum cellar_code code = cellar_docker_files(docker, &files, &err);
     if (!code)
@@ -349,16 +315,18 @@ static void tell_image(const struct check *check, const json_t *image)
         cellar_json_at(image, "Config.Labels"), CELLAR_LABEL_VERSION));
     const char *created = cellar_docker_string(image, "Created");
     if (!version)
-        tell(check, "image", CELLAR_CHECK_OK, NULL,
-             "%s is there, made on %.10s, and no image of Cellar's own",
-             check->image, created);
+        cellar_check_tell(
+            &check->to, "image", CELLAR_CHECK_OK, NULL,
+            "%s is there, made on %.10s, and no image of Cellar's own",
+            check->image, created);
     else if (strcmp(version, CELLAR_VERSION) == 0)
-        tell(check, "image", CELLAR_CHECK_OK, NULL,
-             "%s is there, made on %.10s", check->image, created);
+        cellar_check_tell(&check->to, "image", CELLAR_CHECK_OK, NULL,
+                          "%s is there, made on %.10s", check->image, created);
     else
-        tell(check, "image", CELLAR_CHECK_WARN, "cellar image build",
-             "%s was made on %.10s for Cellar %s; this is %s", check->image,
-             created, version, CELLAR_VERSION);
+        cellar_check_tell(&check->to, "image", CELLAR_CHECK_WARN,
+                          "cellar image build",
+                          "%s was made on %.10s for Cellar %s; this is %s",
+                          check->image, created, version, CELLAR_VERSION);
 }
 
 static void on_image(struct docker_op *op, const struct docker_reply *r)
@@ -377,7 +345,7 @@ static void on_image(struct docker_op *op, const struct docker_reply *r)
     else
         cellar_docker_fail_reply(&err, CELLAR_E_ENGINE, "looking for the image",
                                  r);
-    tell_error(check, "image", &err);
+    cellar_check_tell_error(&check->to, "image", &err);
     tell_abilities(check);
     end_check(check);
 }
@@ -389,12 +357,13 @@ static void on_silence(struct docker_op *op, const struct cellar_error *err)
 {
     struct check *check = check_of(op);
     if (*check->id) { /* amid the probe, which must go */
-        tell_error(check, "container", err);
+        cellar_check_tell_error(&check->to, "container", err);
         remove_probe(check);
         return;
     }
-    tell_error(check, err->code == CELLAR_E_DENIED ? "permission" : "engine",
-               err);
+    cellar_check_tell_error(
+        &check->to, err->code == CELLAR_E_DENIED ? "permission" : "engine",
+        err);
     end_check(check);
 }
 
@@ -437,9 +406,8 @@ enum cellar_code cellar_docker_check(struct cellar_engine *engine,
         return cellar_fail(err, CELLAR_E_NOMEM, "check: out of memory");
     check->op.failed = on_silence;
     check->op.destroy = destroy_check;
-    check->row = row;
+    check->to = (struct cellar_check_to){row, user};
     check->done = done;
-    check->user = user;
     check->image = strdup(spec->image);
     if (check->image)
         return cellar_docker_op_begin((struct docker *)engine, &check->op,

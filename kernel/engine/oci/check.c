@@ -7,10 +7,8 @@
 #include <sys/utsname.h>
 
 #include "../../spec.h"
+#include "../check.h"
 #include "oci.h"
-
-/* No session's: those begin at 61001. */
-#define PROBE_UID 61000
 
 #define DISK_LOW_BYTES (256ull << 20)
 
@@ -21,9 +19,8 @@ struct check {
     char id[OCI_ID_BYTES]; /* of the probe; "" none */
     struct cellar_stream *stream;
     uint64_t began_us;
-    cellar_check_fn *row;
-    cellar_engine_done_fn *done;
-    void *user;
+    struct cellar_check_to to;
+    cellar_engine_done_fn *done; /* with to.user */
 };
 
 static void destroy_check(struct oci_op *op)
@@ -37,30 +34,9 @@ static void destroy_check(struct oci_op *op)
 static void end_check(struct check *check)
 {
     cellar_engine_done_fn *done = check->done;
-    void *user = check->user;
+    void *user = check->to.user;
     cellar_oci_op_free(&check->op);
     done(user, NULL);
-}
-
-CELLAR_PRINTF(5, 6)
-static void tell(const struct check *check, const char *name,
-                 enum cellar_check result, const char *cure, const char *fmt,
-                 ...)
-{
-    char text[CELLAR_ERROR_MSG_MAX];
-    va_list args;
-    va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    struct cellar_check_row row = {name, result, text, cure};
-    check->row(check->user, &row);
-}
-
-/* An error's message brings its cure. */
-static void tell_error(const struct check *check, const char *name,
-                       const struct cellar_error *err)
-{
-    tell(check, name, CELLAR_CHECK_FAIL, NULL, "%s", err->msg);
 }
 
 /* --------------------------------------------------------- the machine -- */
@@ -72,28 +48,32 @@ static void tell_groups(const struct check *check)
     struct utsname name = {.release = ""};
     (void)uname(&name);
     if (v1 || v2)
-        tell(check, "machine", CELLAR_CHECK_OK, NULL, "Linux %s, cgroup %s",
-             name.release, v2 ? "v2" : "v1");
+        cellar_check_tell(&check->to, "machine", CELLAR_CHECK_OK, NULL,
+                          "Linux %s, cgroup %s", name.release,
+                          v2 ? "v2" : "v1");
     else
-        tell(check, "machine", CELLAR_CHECK_FAIL,
-             "mount control groups at /sys/fs/cgroup; or do without limits: "
-             "--allow memory --allow swap --allow pids --allow cpu",
-             "Linux %s has no control groups at /sys/fs/cgroup", name.release);
+        cellar_check_tell(
+            &check->to, "machine", CELLAR_CHECK_FAIL,
+            "mount control groups at /sys/fs/cgroup; or do without limits: "
+            "--allow memory --allow swap --allow pids --allow cpu",
+            "Linux %s has no control groups at /sys/fs/cgroup", name.release);
 }
 
 static void tell_users(const struct check *check)
 {
     struct cellar_error err;
     if (geteuid() == 0)
-        tell(check, "userns", CELLAR_CHECK_OK, NULL,
-             "containers share the host's user namespace; no session is root "
-             "in it");
+        cellar_check_tell(
+            &check->to, "userns", CELLAR_CHECK_OK, NULL,
+            "containers share the host's user namespace; no session is root "
+            "in it");
     else if (cellar_oci_subuid_find(&err))
-        tell_error(check, "userns", &err);
+        cellar_check_tell_error(&check->to, "userns", &err);
     else
-        tell(check, "userns", CELLAR_CHECK_OK, NULL,
-             "containers are in a user namespace of this user's, with uids of "
-             "their own");
+        cellar_check_tell(
+            &check->to, "userns", CELLAR_CHECK_OK, NULL,
+            "containers are in a user namespace of this user's, with uids of "
+            "their own");
 }
 
 static void tell_python(const struct check *check)
@@ -101,11 +81,11 @@ static void tell_python(const struct check *check)
     bool here = access("/usr/bin/python3", X_OK) == 0 ||
                 access("/usr/local/bin/python3", X_OK) == 0;
     if (here)
-        tell(check, "python", CELLAR_CHECK_OK, NULL,
-             "/usr has a python3, which sessions run");
+        cellar_check_tell(&check->to, "python", CELLAR_CHECK_OK, NULL,
+                          "/usr has a python3, which sessions run");
     else
-        tell(check, "python", CELLAR_CHECK_FAIL, "apt-get install python3",
-             "/usr has no python3");
+        cellar_check_tell(&check->to, "python", CELLAR_CHECK_FAIL,
+                          "apt-get install python3", "/usr has no python3");
 }
 
 static void tell_disk(const struct check *check)
@@ -116,26 +96,13 @@ static void tell_disk(const struct check *check)
         return;
     unsigned long long room = (unsigned long long)fs.f_bavail * fs.f_frsize;
     bool low = room < DISK_LOW_BYTES;
-    tell(check, "disk", low ? CELLAR_CHECK_WARN : CELLAR_CHECK_OK,
-         low ? "make room, or give another --state-dir" : NULL,
-         "%.1f GiB are free in %s", (double)room / (1 << 30), path);
+    cellar_check_tell(
+        &check->to, "disk", low ? CELLAR_CHECK_WARN : CELLAR_CHECK_OK,
+        low ? "make room, or give another --state-dir" : NULL,
+        "%.1f GiB are free in %s", (double)room / (1 << 30), path);
 }
 
 /* --------------------------------------------------------------- probe -- */
-
-static void probe_bytes(void *user, const uint8_t *data, size_t len)
-{
-    (void)user;
-    (void)data;
-    (void)len;
-}
-
-static void probe_text(void *user, const char *data, size_t len)
-{
-    (void)user;
-    (void)data;
-    (void)len;
-}
 
 static void probe_closed(void *user, const struct cellar_error *err)
 {
@@ -145,8 +112,8 @@ static void probe_closed(void *user, const struct cellar_error *err)
 }
 
 static const struct cellar_stream_events probe_events = {
-    .bytes = probe_bytes,
-    .text = probe_text,
+    .bytes = cellar_check_no_bytes,
+    .text = cellar_check_no_text,
     .closed = probe_closed,
 };
 
@@ -154,7 +121,7 @@ static void on_probe_removed(void *user, const struct cellar_error *err)
 {
     struct check *check = user;
     if (err)
-        tell_error(check, "remove", err);
+        cellar_check_tell_error(&check->to, "remove", err);
     end_check(check);
 }
 
@@ -163,10 +130,11 @@ static void tell_protection(void *user, const char *name, const char *wrong)
     const struct check *check = user;
     const char *text = cellar_docker_spec_text(check->op.oci->spec, name);
     if (wrong)
-        tell(check, name, CELLAR_CHECK_FAIL, NULL, "%s, but it must hold: %s",
-             wrong, text ? text : "");
+        cellar_check_tell(&check->to, name, CELLAR_CHECK_FAIL, NULL,
+                          "%s, but it must hold: %s", wrong, text ? text : "");
     else
-        tell(check, name, CELLAR_CHECK_OK, NULL, "%s", text ? text : "");
+        cellar_check_tell(&check->to, name, CELLAR_CHECK_OK, NULL, "%s",
+                          text ? text : "");
 }
 
 static void look_at_probe(struct check *check)
@@ -189,15 +157,15 @@ static void on_probe_started(void *user, const char *id,
     struct check *check = user;
     struct cellar_error own;
     if (err) {
-        tell_error(check, "container", err);
+        cellar_check_tell_error(&check->to, "container", err);
         end_check(check);
         return;
     }
     memcpy(check->id, id, sizeof(check->id));
     check->stream = stream;
-    tell(check, "container", CELLAR_CHECK_OK, NULL,
-         "a hardened container starts in %.0f ms",
-         (double)(cellar_loop_now_us() - check->began_us) / 1000);
+    cellar_check_tell(&check->to, "container", CELLAR_CHECK_OK, NULL,
+                      "a hardened container starts in %.0f ms",
+                      (double)(cellar_loop_now_us() - check->began_us) / 1000);
     look_at_probe(check);
     cellar_stream_close(CELLAR_TAKE(check->stream));
     enum cellar_code code = cellar_oci_remove(&check->op.oci->engine, check->id,
@@ -221,7 +189,7 @@ static void start_probe(struct check *check)
     spec.runtime = check->runtime.path;
     spec.rootfs = check->spec.rootfs;
     struct cellar_launch launch = {
-        .spec = &spec, .owner = "doctor", .uid = PROBE_UID};
+        .spec = &spec, .owner = "doctor", .uid = CELLAR_PROBE_UID};
     check->began_us = cellar_loop_now_us();
     if (cellar_oci_start(&check->op.oci->engine, &launch, &probe_events,
                          on_probe_started, check, &err))
@@ -238,14 +206,14 @@ static void on_version(void *user, const struct oci_end *end)
     (void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(end->words, "\n"),
                    end->words);
     if (end->late || end->status != 0) {
-        tell(check, "oci_runtime", CELLAR_CHECK_FAIL,
-             "install another one: apt-get install runc",
-             "%s does not tell its version", check->runtime.path);
+        cellar_check_tell(&check->to, "oci_runtime", CELLAR_CHECK_FAIL,
+                          "install another one: apt-get install runc",
+                          "%s does not tell its version", check->runtime.path);
         end_check(check);
         return;
     }
-    tell(check, "oci_runtime", CELLAR_CHECK_OK, NULL, "%s is %s",
-         check->runtime.path, line);
+    cellar_check_tell(&check->to, "oci_runtime", CELLAR_CHECK_OK, NULL,
+                      "%s is %s", check->runtime.path, line);
     tell_groups(check);
     tell_users(check);
     tell_python(check);
@@ -263,7 +231,7 @@ static void begin(struct oci_op *op)
                           .deadline_ms = OCI_ASK_MS};
     if (cellar_oci_runtime_find(check->spec.runtime, &check->runtime, &err) ||
         cellar_oci_run(op->oci, &ask, on_version, check, &op->run, &err)) {
-        tell_error(check, "oci_runtime", &err);
+        cellar_check_tell_error(&check->to, "oci_runtime", &err);
         end_check(check);
     }
 }
@@ -278,9 +246,8 @@ enum cellar_code cellar_oci_check(struct cellar_engine *engine,
     if (!check)
         return cellar_fail(err, CELLAR_E_NOMEM, "check: out of memory");
     check->op.destroy = destroy_check;
-    check->row = row;
+    check->to = (struct cellar_check_to){row, user};
     check->done = done;
-    check->user = user;
     cellar_oci_op_begin((struct oci *)engine, &check->op);
     enum cellar_code code = cellar_spec_copy(spec, &check->spec, err);
     if (!code)
