@@ -19,9 +19,6 @@
  * not counted. */
 #define WARM 5
 
-/* A session of the bench's own is gone this soon after a bench that died. */
-#define LEASE_MS 30000
-
 /* One of those that take turns: a session's cells, or the echo. */
 struct side {
     const char *prefix; /* of its keys */
@@ -100,7 +97,7 @@ static enum cellar_code open_side(const struct cellar_bench_ask *ask,
     (void)snprintf(name, sizeof name, "bench-%ld", (long)getpid());
     mine.name = side->named ? name : NULL;
     mine.checkpoint = side->policy;
-    mine.lease_ms = LEASE_MS;
+    mine.lease_ms = CELLAR_BENCH_LEASE_MS;
     enum cellar_code code = cellar_start(ask->c, &mine, &side->session, err);
     const struct cellar_expected any = {
         .taken = side->policy == CELLAR_CHECKPOINT_AUTO ? CELLAR_TAKEN_YES

@@ -1,4 +1,5 @@
 #include "checked.h"
+#include "bench.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,9 +8,6 @@
 
 #include "kernel/fail.h"
 #include "kernel/loop.h"
-
-/* A session of the bench's own is gone this soon after a bench that died. */
-#define LEASE_MS 30000
 
 /* Beside the state itself: so much that no copy is given up for it. */
 #define SPARE_BYTES (UINT64_C(512) << 20)
@@ -72,7 +70,7 @@ enum cellar_code cellar_checked_start(struct cellar *c,
 {
     struct cellar_spec mine = *spec;
     char code[128];
-    mine.lease_ms = LEASE_MS;
+    mine.lease_ms = CELLAR_BENCH_LEASE_MS;
     mine.memory_bytes = 2 * bytes + SPARE_BYTES;
     (void)snprintf(code, sizeof code,
                    "x = 0\n"
@@ -86,6 +84,17 @@ enum cellar_code cellar_checked_start(struct cellar *c,
                                   ? &cellar_copied
                                   : &cellar_not_copied,
                               err);
+}
+
+enum cellar_code cellar_checked_first(struct cellar_session *s,
+                                      const struct cellar_spec *spec,
+                                      struct cellar_error *err)
+{
+    const struct cellar_expected two = {
+        .taken = spec->checkpoint == CELLAR_CHECKPOINT_AUTO ? CELLAR_TAKEN_YES
+                                                            : CELLAR_TAKEN_NONE,
+        .text = "2"};
+    return cellar_checked_run(s, "1+1", &two, err);
 }
 
 enum cellar_code cellar_checked_stop(struct cellar_session *s,

@@ -36,6 +36,11 @@ enum cellar_code cellar_checked_run(struct cellar_session *s, const char *code,
                                     const struct cellar_expected *expected,
                                     struct cellar_error *err);
 
+/* The first cell of a session of `spec`. */
+enum cellar_code cellar_checked_first(struct cellar_session *s,
+                                      const struct cellar_spec *spec,
+                                      struct cellar_error *err);
+
 /* Waits until it is gone, so that it takes no time from what is measured next;
  * takes `s`, NULL is fine. `code` is what came before; the first error
  * counts. */

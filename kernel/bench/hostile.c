@@ -7,9 +7,6 @@
 #include "machine.h"
 #include "samples.h"
 
-/* A session of the bench's own is gone this soon after a bench that died. */
-#define LEASE_MS 30000
-
 /* What print('x'*10**9) takes: the text, and it once more as bytes. */
 #define HUGE_MEMORY (UINT64_C(3) << 30)
 
@@ -144,7 +141,7 @@ static enum cellar_code measure(struct bench *bench,
 {
     struct cellar_spec mine = *spec;
     mine.name = NULL;
-    mine.lease_ms = LEASE_MS;
+    mine.lease_ms = CELLAR_BENCH_LEASE_MS;
     enum cellar_code code = cellar_start(bench->c, &mine, &bench->calm, err);
     for (uint64_t i = 0; i < rounds && code == CELLAR_OK; i++)
         code = answer(bench, &bench->alone, err);

@@ -15,9 +15,6 @@
 
 #define BYTES ((uint64_t)LINE_BYTES * LINES)
 
-/* A session of the bench's own is gone this soon after a bench that died. */
-#define LEASE_MS 30000
-
 struct output {
     struct cellar_session *session;
     struct cellar_bare *bare;
@@ -77,7 +74,7 @@ static enum cellar_code open_both(const struct cellar_bench_ask *ask,
 {
     struct cellar_spec mine = *ask->spec;
     mine.name = NULL;
-    mine.lease_ms = LEASE_MS;
+    mine.lease_ms = CELLAR_BENCH_LEASE_MS;
     mine.output_bytes = BYTES;
     if (!cellar_samples_init(&output->cells, rounds + 1) ||
         !cellar_samples_init(&output->bares, rounds + 1))

@@ -10,27 +10,12 @@
 /* So long a pool may take to be full again. */
 #define PATIENCE_US UINT64_C(60000000)
 
-/* A session of the bench's own is gone this soon after a bench that died. */
-#define LEASE_MS 30000
-
 struct takes {
     struct cellar_pool *pool;
     struct cellar_samples take;
     struct cellar_samples first;
     struct cellar_samples cold;
 };
-
-static enum cellar_code first_cell(const struct cellar_bench_ask *ask,
-                                   struct cellar_session *session,
-                                   struct cellar_error *err)
-{
-    const struct cellar_expected two = {.taken = ask->spec->checkpoint ==
-                                                         CELLAR_CHECKPOINT_AUTO
-                                                     ? CELLAR_TAKEN_YES
-                                                     : CELLAR_TAKEN_NONE,
-                                        .text = "2"};
-    return cellar_checked_run(session, "1+1", &two, err);
-}
 
 /* All of them: what is being started takes time from what is measured. */
 static enum cellar_code until_full(const struct cellar_bench_ask *ask,
@@ -62,7 +47,7 @@ static enum cellar_code take_one(const struct cellar_bench_ask *ask,
     code = cellar_pool_take(takes->pool, NULL, &session, err);
     cellar_samples_add(&takes->take, cellar_checked_since(began));
     if (code == CELLAR_OK)
-        code = first_cell(ask, session, err);
+        code = cellar_checked_first(session, ask->spec, err);
     cellar_samples_add(&takes->first, cellar_checked_since(began));
     return cellar_checked_stop(session, code, err);
 }
@@ -78,7 +63,7 @@ static enum cellar_code start_one(const struct cellar_bench_ask *ask,
     uint64_t began = cellar_loop_now_us();
     code = cellar_start(ask->c, spec, &session, err);
     if (code == CELLAR_OK)
-        code = first_cell(ask, session, err);
+        code = cellar_checked_first(session, ask->spec, err);
     cellar_samples_add(&takes->cold, cellar_checked_since(began));
     return cellar_checked_stop(session, code, err);
 }
@@ -90,7 +75,7 @@ static enum cellar_code measure(const struct cellar_bench_ask *ask,
 {
     struct cellar_spec mine = *ask->spec;
     mine.name = NULL;
-    mine.lease_ms = LEASE_MS;
+    mine.lease_ms = CELLAR_BENCH_LEASE_MS;
     enum cellar_code code =
         cellar_pool_new(ask->c, &mine, POOL_SIZE, &takes->pool, err);
     for (uint64_t i = 0; i <= rounds && code == CELLAR_OK; i++) {

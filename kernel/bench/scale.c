@@ -16,9 +16,6 @@
 /* What is not through after so long is given up, and its session stopped. */
 #define PATIENCE_US UINT64_C(300000000)
 
-/* A session of the bench's own is gone this soon after a bench that died. */
-#define LEASE_MS 30000
-
 /* One of the sessions, and its call under way. */
 struct one {
     struct scale *all;
@@ -86,7 +83,7 @@ static enum cellar_code start_all(struct scale *all,
                                   struct cellar_error *err)
 {
     struct cellar_spec mine = *spec;
-    mine.lease_ms = LEASE_MS;
+    mine.lease_ms = CELLAR_BENCH_LEASE_MS;
     for (uint64_t i = 0; i < all->count; i++) {
         struct one *one = &all->list[i];
         mine.name = one->name;

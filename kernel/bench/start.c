@@ -11,9 +11,6 @@
 /* ipykernel takes half a second each time. */
 #define PEER_ROUNDS 5
 
-/* A session of the bench's own is gone this soon after a bench that died. */
-#define LEASE_MS 30000
-
 struct starts {
     struct cellar_samples ready;
     struct cellar_samples first;
@@ -24,20 +21,15 @@ static enum cellar_code start_session(const struct cellar_bench_ask *ask,
                                       struct starts *starts,
                                       struct cellar_error *err)
 {
-    const struct cellar_expected two = {.taken = ask->spec->checkpoint ==
-                                                         CELLAR_CHECKPOINT_AUTO
-                                                     ? CELLAR_TAKEN_YES
-                                                     : CELLAR_TAKEN_NONE,
-                                        .text = "2"};
     struct cellar_session *session = NULL;
     struct cellar_spec mine = *ask->spec;
     mine.name = NULL;
-    mine.lease_ms = LEASE_MS;
+    mine.lease_ms = CELLAR_BENCH_LEASE_MS;
     uint64_t began = cellar_loop_now_us();
     enum cellar_code code = cellar_start(ask->c, &mine, &session, err);
     cellar_samples_add(&starts->ready, cellar_checked_since(began));
     if (code == CELLAR_OK)
-        code = cellar_checked_run(session, "1+1", &two, err);
+        code = cellar_checked_first(session, ask->spec, err);
     cellar_samples_add(&starts->first, cellar_checked_since(began));
     return cellar_checked_stop(session, code, err);
 }
