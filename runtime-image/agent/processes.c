@@ -71,9 +71,8 @@ pid_t cellar_processes_leader(pid_t pid)
 {
     char path[48];
     char text[CELLAR_FIGURES_MAX];
-    const char *const paths[] = {path};
     snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    int fd = cellar_figures_open(paths, 1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     cellar_figures_read(fd, text);
     if (fd >= 0)
         close(fd);
