@@ -5,9 +5,10 @@
  *
  *     u32 length of the body, big endian | u8 kind | body
  *
- * agent -> worker   CODE   u64 cell, u64 ticket (big endian), then the code,
- *                          UTF-8; with its first byte may come two
- *                          descriptors (SCM_RIGHTS): the cell's stdout, stderr
+ * agent -> worker   CODE   u64 cell, u64 ticket (big endian), u8 whether UNFIT
+ *                          is of interest, then the code, UTF-8; with its
+ *                          first byte may come two descriptors (SCM_RIGHTS):
+ *                          the cell's stdout, stderr
  *                   FREEZE with one descriptor (SCM_RIGHTS): the worker's end
  *                          of the socket of a copy, which it forks
  *                   WAKE   u8 reason, u64 ping (big endian); with two
@@ -21,7 +22,7 @@
  *                   MIME   type, a zero byte, data: a part of the result
  *                   NAME, TEXT, TRACE   an exception's name, message, and its
  *                          traceback, lines joined with \n
- *                   UNFIT  why the worker can't be copied: a line
+ *                   UNFIT  why the worker can't be copied, when asked: a line
  *                   END    u64 ticket (big endian), u8 outcome, u32 exit status
  * copy -> agent     FROZEN nothing; or, from the worker in the copy's place,
  *                          UNFIT: it could not be made
@@ -81,7 +82,7 @@ enum cellar_wake_reason {
 };
 
 #define CELLAR_RECORD_END_BYTES   13
-#define CELLAR_RECORD_CODE_BYTES  16 /* before the code itself */
+#define CELLAR_RECORD_CODE_BYTES  17 /* before the code itself */
 #define CELLAR_RECORD_WAKE_BYTES  9
 #define CELLAR_RECORD_AWAKE_BYTES 8
 

@@ -32,6 +32,7 @@ void cellar_cell_clear(struct cellar_cell *cell)
     cell->again_at = 0;
     cell->interrupted = false;
     cell->timed_out = false;
+    cell->kept = false;
 }
 
 enum cellar_code cellar_cell_accept(struct cellar_cell *cell, uint64_t number,

@@ -57,6 +57,7 @@ struct cellar_cell {
     uint64_t again_at; /* of a SIGINT that may have come too early */
     bool interrupted;
     bool timed_out;
+    bool kept;              /* its globals are to be copied when it has ended */
     struct cellar_buf code; /* while WAITING */
 };
 

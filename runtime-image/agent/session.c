@@ -51,7 +51,8 @@ static void fill_answer(struct cellar_lane *lane, struct cellar_msg_done *done)
 }
 
 /* The automatic checkpoint is taken when the reply is out; whether it can be is
- * known before: the worker has told, of itself. */
+ * known before: the worker was asked with the cell. One that was not, for the
+ * host of then wanted none, is not copied for the host of now. */
 static void fill_checkpoint(struct cellar_lane *lane,
                             struct cellar_msg_done *done)
 {
@@ -59,7 +60,8 @@ static void fill_checkpoint(struct cellar_lane *lane,
         "given up while the cell ran: the session was short of memory";
     struct cellar_freezer *freezer = &lane->freezer;
     bool kept = lane->cell.phase == CELLAR_CELL_DRAINING;
-    bool automatic = lane->hello.policy == CELLAR_CHECKPOINT_AUTO;
+    bool automatic =
+        lane->cell.kept && lane->hello.policy == CELLAR_CHECKPOINT_AUTO;
     if (!kept || !automatic)
         done->checkpoint_why = (struct cellar_bytes){0};
     if (!kept && freezer->given_up)
@@ -438,8 +440,9 @@ void cellar_lane_start_cell(struct cellar_lane *lane)
     renew_pipes(lane);
     cellar_records_await(&lane->records, CELLAR_RECORDS_RUNNING);
     uint64_t ticket = next_ticket();
-    enum cellar_code code = cellar_worker_send_code(&lane->worker, cell->number,
-                                                    ticket, &cell->code);
+    cell->kept = lane->hello.policy == CELLAR_CHECKPOINT_AUTO;
+    enum cellar_code code = cellar_worker_send_code(
+        &lane->worker, cell->number, ticket, cell->kept, &cell->code);
     if (code != CELLAR_OK)
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "giving a cell on: %s",
                          cellar_code_text(code));

@@ -186,6 +186,7 @@ static void put_number(uint8_t *to, uint64_t n, unsigned bytes)
 
 enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
                                          uint64_t cell, uint64_t ticket,
+                                         bool kept,
                                          const struct cellar_buf *code)
 {
     uint8_t header[CODE_HEADER_BYTES];
@@ -194,6 +195,7 @@ enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
     header[4] = CELLAR_RECORD_CODE;
     put_number(header + 5, cell, 8);
     put_number(header + 13, ticket, 8);
+    header[21] = kept;
     enum cellar_code rc =
         cellar_buf_append(&worker->todo, header, sizeof(header));
     if (rc == CELLAR_OK)

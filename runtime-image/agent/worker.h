@@ -42,9 +42,11 @@ enum cellar_code cellar_worker_spawn(struct cellar_worker *worker,
  * CODE. E_SYS with errno; then nothing is changed. */
 enum cellar_code cellar_worker_renew_pipes(struct cellar_worker *worker);
 
-/* Gives the worker a cell; as much as it takes now, the rest by _flush(). */
+/* Gives the worker a cell; as much as it takes now, the rest by _flush().
+ * `kept`: it shall say with its answer whether it can be copied. */
 enum cellar_code cellar_worker_send_code(struct cellar_worker *worker,
                                          uint64_t cell, uint64_t ticket,
+                                         bool kept,
                                          const struct cellar_buf *code);
 
 /* Has an idle worker fork a copy of itself, that speaks on `socket` and is not

@@ -164,18 +164,19 @@ static void add_shown(struct cellar_answer *answer, const struct shown *shown)
     }
 }
 
-static void fill(struct cellar_answer *answer, uint64_t ticket,
+static void fill(struct cellar_answer *answer,
+                 const struct cellar_request *request,
                  const struct shown *shown, const struct cellar_ending *ending)
 {
     add_shown(answer, shown);
     add_text(answer, CELLAR_RECORD_NAME, ending->name);
     add_text(answer, CELLAR_RECORD_TEXT, ending->text);
     add_text(answer, CELLAR_RECORD_TRACE, ending->trace);
-    const char *hindrance = cellar_freeze_hindrance();
+    const char *hindrance = request->kept ? cellar_freeze_hindrance() : NULL;
     if (hindrance)
         (void)cellar_answer_add(answer, CELLAR_RECORD_UNFIT, hindrance,
                                 strlen(hindrance));
-    cellar_answer_end(answer, ticket, ending->outcome,
+    cellar_answer_end(answer, request->ticket, ending->outcome,
                       (uint32_t)ending->status);
 }
 
@@ -192,5 +193,5 @@ void cellar_cell_run(const struct cellar_request *request,
     cellar_interrupt_forbid();
     if (getpid() != cells.home)
         leave_child(&ending);
-    fill(answer, request->ticket, &shown, &ending);
+    fill(answer, request, &shown, &ending);
 }

@@ -267,6 +267,8 @@ static void drop_used(void)
     channel.used = 0;
 }
 
+/* Not by reading, which the kernel also wakes up when the agent has taken what
+ * was sent before. */
 bool cellar_channel_wait(void)
 {
     drop_used();
@@ -278,16 +280,6 @@ bool cellar_channel_wait(void)
 bool cellar_channel_has_bytes(void)
 {
     return poll(&(struct pollfd){.fd = channel.fd, .events = POLLIN}, 1, 0) > 0;
-}
-
-bool cellar_channel_has_cell(void)
-{
-    uint8_t header[CELLAR_RECORD_HEADER_BYTES] = {0};
-    if (channel.len >= sizeof(header))
-        return channel.data[4] == CELLAR_RECORD_CODE;
-    ssize_t n =
-        recv(channel.fd, header, sizeof(header), MSG_PEEK | MSG_DONTWAIT);
-    return n < (ssize_t)sizeof(header) || header[4] == CELLAR_RECORD_CODE;
 }
 
 /* One record, whole: its kind and the length of its body. */
@@ -317,6 +309,7 @@ void cellar_channel_read(struct cellar_request *request)
         leave("the control socket carried no cell");
     request->cell = get_number(body, NUMBER_BYTES);
     request->ticket = get_number(body + NUMBER_BYTES, NUMBER_BYTES);
+    request->kept = body[2 * NUMBER_BYTES] != 0;
     request->code = (const char *)body + CELLAR_RECORD_CODE_BYTES;
     request->len = (size_t)len - CELLAR_RECORD_CODE_BYTES;
 }

@@ -30,6 +30,7 @@ struct cellar_request {
                    the program has no descriptor left */
     uint64_t cell;
     uint64_t ticket; /* for cellar_answer_end() */
+    bool kept;       /* whether a copy is to be made when it has ended */
     const char *code;
     size_t len;
 };
@@ -68,9 +69,6 @@ bool cellar_channel_wait(void);
 
 /* Whether the socket has bytes to read. For signal handlers too. */
 bool cellar_channel_has_bytes(void);
-
-/* Whether what is there begins a cell; after cellar_channel_wait(). */
-bool cellar_channel_has_cell(void);
 
 /* Reads the next cell or wish. Ends the process as cellar_channel_send() does,
  * also on a record that is neither. */

@@ -2,11 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -139,8 +142,29 @@ static bool are_of_openblas(void)
     return openblas;
 }
 
+/* The highest numbers that the program may have are the last to be given out:
+ * where they are free, no others need be tried. */
+static bool has_free_end(size_t count)
+{
+    struct rlimit limit;
+    struct pollfd end[SOCKETS + PIPES];
+    if (syscall(SYS_getrlimit, RLIMIT_NOFILE, &limit) != 0 ||
+        limit.rlim_cur < count || limit.rlim_cur > INT_MAX)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        end[i] = (struct pollfd){.fd = (int)(limit.rlim_cur - 1 - i)};
+    if (poll(end, count, 0) != (int)count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (end[i].revents != POLLNVAL)
+            return false;
+    return true;
+}
+
 static bool has_descriptors(size_t count)
 {
+    if (has_free_end(count))
+        return true;
     int fds[SOCKETS + PIPES];
     size_t n = 0;
     while (n < count && (fds[n] = open("/", O_PATH | O_CLOEXEC)) >= 0)

@@ -90,6 +90,11 @@ void cellar_interrupt_allow(void)
     idle = 0;
 }
 
+void cellar_interrupt_ignore(void)
+{
+    idle = 1;
+}
+
 void cellar_interrupt_discard(void)
 {
     while (PyErr_CheckSignals() < 0)

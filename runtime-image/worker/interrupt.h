@@ -15,9 +15,10 @@
 bool cellar_interrupt_init(void);
 void cellar_interrupt_start(void);
 
-/* A cell is there (cellar_channel_wait()) and not yet read: from now on
- * SIGINT is for it. Doesn't need the GIL. */
+/* Something is there (cellar_channel_wait()) and not yet read: from now on
+ * SIGINT is for it. Then: it is no cell. Both don't need the GIL. */
 void cellar_interrupt_allow(void);
+void cellar_interrupt_ignore(void);
 
 /* A cell has ended: one that has not been noticed is forgotten, and the
  * handler is Python's own again. */

@@ -96,9 +96,10 @@ static void next(struct cellar_answer *answer, struct cellar_request *request)
         cellar_interrupt_discard();
         state = PyEval_SaveThread();
     }
-    if (cellar_channel_has_cell())
-        cellar_interrupt_allow();
+    cellar_interrupt_allow(); /* before it is read: see on_signal() */
     cellar_channel_read(request);
+    if (request->kind == CELLAR_RECORD_FREEZE)
+        cellar_interrupt_ignore();
     PyEval_RestoreThread(state);
 }
 
@@ -107,8 +108,11 @@ static void next(struct cellar_answer *answer, struct cellar_request *request)
  * An empty one, run while nobody waits, has them copied before the next. */
 static void rehearse(struct cellar_answer *answer)
 {
-    static const struct cellar_request nothing = {
-        .kind = CELLAR_RECORD_CODE, .socket = -1, .code = "pass", .len = 4};
+    static const struct cellar_request nothing = {.kind = CELLAR_RECORD_CODE,
+                                                  .socket = -1,
+                                                  .kept = true,
+                                                  .code = "pass",
+                                                  .len = 4};
     if (cellar_channel_has_bytes())
         return;
     cellar_cell_run(&nothing, answer);

@@ -161,9 +161,9 @@ static void the_records_of_the_page_are_those_of_the_header(void **state)
         0xc0, 0xff, 0xee, 0xc0, 0xff, 0xee, 0xc0, 0xff, CELLAR_OUTCOME_OK,
         0,    0,    0,    0};
     size_t len = record(made, CELLAR_RECORD_CODE,
-                        "\0\0\0\0\0\0\0\7\xc0\xff\xee\xc0\xff\xee\xc0\xff"
+                        "\0\0\0\0\0\0\0\7\xc0\xff\xee\xc0\xff\xee\xc0\xff\1"
                         "6 * 7",
-                        21);
+                        22);
     len += record(made + len, CELLAR_RECORD_MIME,
                   "text/plain\0"
                   "42",

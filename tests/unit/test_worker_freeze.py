@@ -291,6 +291,23 @@ class Freeze(WorkerTest):
         self.assertIsNone(self.fill_descriptors(3).unfit)
         self.frozen().wake()
 
+    def test_descriptors_count_wherever_they_are_free(self):
+        self.run_cell("import resource\n"
+                      "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))")
+        self.fill_descriptors(0)
+        free = "for _ in range(%d): os.close(hoard.pop(0))"
+        self.assertIsNotNone(self.run_cell(free % 2).unfit)
+        self.assertIsNone(self.run_cell(free % 1).unfit)
+        self.frozen().wake()
+
+    def test_a_cell_that_is_not_to_be_kept_is_not_looked_at(self):
+        self.run_cell("import sys, types\n"
+                      "sys.modules['polars'] = types.ModuleType('polars')")
+        self.worker.send("x = 1", kept=False)
+        self.assertIsNone(self.worker.answer().unfit)
+        self.worker.send("x = 1")
+        self.assertIsNotNone(self.worker.answer().unfit)
+
     def test_a_copy_that_gets_no_pipes_does_not_wake(self):
         copy = self.frozen()
         put(copy.socket, "W", struct.pack(">BQ", RESTORE, 41))

@@ -83,13 +83,13 @@ class Worker:
         length, kind = struct.unpack(">IB", header)
         return chr(kind), self.records.read(length)
 
-    def send(self, code):
+    def send(self, code, kept=True):
         if isinstance(code, str):
             code = code.encode()
         self.cells += 1
         self.socket.sendall(
-            struct.pack(">IBQQ", len(code) + 16, ord("C"), self.cells,
-                        ~self.cells & TICKET) + code)
+            struct.pack(">IBQQB", len(code) + 17, ord("C"), self.cells,
+                        ~self.cells & TICKET, kept) + code)
 
     def answer(self):
         answer = Answer()
