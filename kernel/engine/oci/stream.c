@@ -11,6 +11,10 @@
 /* Reads of one turn of the loop: others want their turn, too. */
 #define READS_MAX 8
 
+/* A read that brings less has found a message, and no flood: that the FIFO is
+ * empty now need not be asked. */
+#define FLOOD_BYTES 4096
+
 struct oci_stream {
     struct cellar_stream base; /* first */
     struct oci *oci;
@@ -116,21 +120,24 @@ static void end_bytes(struct oci_stream *stream, int why)
     end(stream, why ? &err : NULL);
 }
 
+/* Whether more may be there. */
+static bool take_bytes(struct oci_stream *stream)
+{
+    ssize_t n = read(stream->fds[1], stream->oci->room, OCI_READ_BYTES);
+    if (n > 0)
+        stream->events.bytes(stream->user, stream->oci->room, (size_t)n);
+    else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+        end_bytes(stream, n == 0 ? 0 : errno);
+    return n >= FLOOD_BYTES && !stream->closed && !stream->ended;
+}
+
 static void on_bytes(void *user, int events)
 {
     struct oci_stream *stream = user;
     (void)events;
     stream->depth++;
-    for (int i = 0; i < READS_MAX && !stream->closed && !stream->ended; i++) {
-        ssize_t n = read(stream->fds[1], stream->oci->room, OCI_READ_BYTES);
-        if (n > 0) {
-            stream->events.bytes(stream->user, stream->oci->room, (size_t)n);
-            continue;
-        }
-        if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            end_bytes(stream, n == 0 ? 0 : errno);
-        break;
-    }
+    for (int i = 0; i < READS_MAX && take_bytes(stream); i++)
+        continue;
     leave(stream);
 }
 
