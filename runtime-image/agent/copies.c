@@ -83,6 +83,11 @@ size_t cellar_copies_named(const struct cellar_copies *copies)
     return count_if(copies, true);
 }
 
+size_t cellar_copies_processes(const struct cellar_copies *copies)
+{
+    return count_if(copies, false) + (copies->leaving > 0);
+}
+
 size_t cellar_copies_pids(const struct cellar_copies *copies,
                           pid_t pids[CELLAR_COPY_PLACES])
 {
@@ -219,9 +224,12 @@ int cellar_copy_take(struct cellar_copy *copy)
 bool cellar_copies_died(struct cellar_copies *copies, pid_t pid)
 {
     struct cellar_copy *copy = with_pid(copies, pid);
+    bool left = pid > 0 && copies->leaving == pid;
     if (copy)
         forget(copy);
-    return copy != NULL;
+    if (left)
+        copies->leaving = 0;
+    return copy != NULL || left;
 }
 
 static struct cellar_copy *oldest_automatic(struct cellar_copies *copies,
@@ -246,6 +254,7 @@ bool cellar_copies_thin(struct cellar_copies *copies, size_t keep)
     size_t count = 0;
     struct cellar_copy *oldest = oldest_automatic(copies, &count);
     while (oldest && count > keep) {
+        copies->leaving = oldest->pid;
         cellar_copy_drop(oldest);
         any = true;
         oldest = oldest_automatic(copies, &count);
@@ -258,4 +267,5 @@ void cellar_copies_clear(struct cellar_copies *copies)
     for (size_t i = 0; i < CELLAR_COPY_PLACES; i++)
         if (copies->all[i].phase != CELLAR_COPY_NONE)
             cellar_copy_drop(&copies->all[i]);
+    copies->leaving = 0;
 }

@@ -48,6 +48,7 @@ struct cellar_copy {
 struct cellar_copies {
     struct cellar_copy all[CELLAR_COPY_PLACES];
     uint64_t order;
+    pid_t leaving; /* the last that was thinned out, until it is reaped; 0 */
 };
 
 void cellar_copies_init(struct cellar_copies *copies);
@@ -78,6 +79,10 @@ struct cellar_copy *cellar_copies_find(struct cellar_copies *copies,
 size_t cellar_copies_count(const struct cellar_copies *copies);
 size_t cellar_copies_named(const struct cellar_copies *copies);
 
+/* How many processes they are: with the one that was thinned out last and is
+ * not reaped yet. */
+size_t cellar_copies_processes(const struct cellar_copies *copies);
+
 /* The pids of those that are frozen; gives their number. */
 size_t cellar_copies_pids(const struct cellar_copies *copies,
                           pid_t pids[CELLAR_COPY_PLACES]);
@@ -85,7 +90,8 @@ size_t cellar_copies_pids(const struct cellar_copies *copies,
 /* Whether `pid` is one of them. */
 bool cellar_copies_have(const struct cellar_copies *copies, pid_t pid);
 
-/* It has died and was reaped: forgotten. False: it was none of them. */
+/* It has died and was reaped: forgotten. False: it was none of them, and none
+ * that was leaving. */
 bool cellar_copies_died(struct cellar_copies *copies, pid_t pid);
 
 /* Kills it, if it lives, and forgets it. Whoever reaps deals with the rest. */

@@ -179,7 +179,7 @@ static void on_reaped(void *user, const struct cellar_death *death)
     }
     for (lane = agent->lanes; lane; lane = lane->next)
         if (cellar_copies_died(&lane->copies, death->pid))
-            lane->usage.copies = cellar_copies_count(&lane->copies);
+            cellar_lane_count_copies(lane);
 }
 
 void cellar_lanes_reap(struct cellar_agent *agent)

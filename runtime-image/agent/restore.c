@@ -80,7 +80,7 @@ static void rank(struct cellar_lane *lane)
 
 void cellar_lane_count_copies(struct cellar_lane *lane)
 {
-    lane->usage.copies = cellar_copies_count(&lane->copies);
+    lane->usage.copies = cellar_copies_processes(&lane->copies);
 }
 
 bool cellar_lane_ask_copy(struct cellar_lane *lane, const char *tag,

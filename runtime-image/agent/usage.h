@@ -20,7 +20,7 @@ struct cellar_usage {
     int pids_fd;   /* the cgroup's count of threads, or -1 */
     bool company;  /* others than the worker and its copies lived when last
                       looked at */
-    size_t copies; /* frozen ones, as the agent knows */
+    size_t copies; /* frozen ones, and one that ends, as the agent knows */
     bool has_clock;
     clockid_t clock;     /* the worker's CPU time */
     uint64_t oom_kills;  /* when a cell was last known to be innocent */

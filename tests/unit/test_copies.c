@@ -365,6 +365,23 @@ static void thinning_drops_the_oldest_that_have_no_name(void **state)
     assert_int_equal(asked->phase, CELLAR_COPY_ASKED);
 }
 
+/* Who counts the session's processes finds it among them until then. */
+static void one_that_was_thinned_out_counts_until_it_is_reaped(void **state)
+{
+    (void)state;
+    pid_t oldest = freeze("", 1)->pid;
+    pid_t newest = freeze("", 2)->pid;
+    assert_int_equal(cellar_copies_processes(&copies), 2);
+    assert_true(cellar_copies_thin(&copies, 1));
+    assert_int_equal(cellar_copies_count(&copies), 1);
+    assert_int_equal(cellar_copies_processes(&copies), 2);
+    assert_killed(oldest);
+    assert_true(cellar_copies_died(&copies, oldest));
+    assert_false(cellar_copies_died(&copies, oldest));
+    assert_int_equal(cellar_copies_processes(&copies), 1);
+    assert_true(cellar_copies_have(&copies, newest));
+}
+
 static void clearing_drops_all_and_frees_the_places(void **state)
 {
     (void)state;
@@ -439,6 +456,7 @@ int main(void)
         TEST(a_copy_that_died_is_only_forgotten),
         TEST(a_copy_that_is_taken_lives_on_its_socket),
         TEST(thinning_drops_the_oldest_that_have_no_name),
+        TEST(one_that_was_thinned_out_counts_until_it_is_reaped),
         TEST(clearing_drops_all_and_frees_the_places),
         TEST(places_run_out),
         TEST(descriptors_run_out),
