@@ -263,6 +263,80 @@ static bool has_python(const char *root)
     return false;
 }
 
+/* -------------------------------------------------- places in a folder -- */
+
+/* Where it is fresh: what the folder has below these is not seen. */
+static const char *const fresh[] = {"/proc/", "/dev/", "/tmp/"};
+
+static bool is_below_fresh(const char *place)
+{
+    for (size_t i = 0; i < sizeof(fresh) / sizeof(*fresh); i++)
+        if (strncmp(place, fresh[i], strlen(fresh[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Root's runtime goes there as root, and what it goes through is to stay what
+ * it was when it was looked at. */
+static bool is_others(const struct stat *st)
+{
+    return geteuid() == 0 &&
+           (st->st_uid != 0 || (st->st_mode & (S_IWGRP | S_IWOTH)));
+}
+
+/* What is wrong with a folder on the way to `place`, which is cut off behind
+ * it; or NULL. What is missing the runtime makes. */
+static const char *look_along(int root_fd, char *place)
+{
+    for (char *end = place; end;) {
+        struct stat st;
+        end = strchr(end + 1, '/');
+        if (end)
+            *end = '\0';
+        if (fstatat(root_fd, place + 1, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            return errno == ENOENT ? NULL : "can't be looked at";
+        if (S_ISLNK(st.st_mode))
+            return "is a link: have a folder there, or name where it leads";
+        if (end && is_others(&st))
+            return "could be changed by others meanwhile: `chown root` and "
+                   "`chmod go-w` it";
+        if (end)
+            *end = '/';
+    }
+    return NULL;
+}
+
+/* A runtime makes what is missing where it is to mount, and puts links into
+ * /dev, before the folder is its root: some follow a link of the folder's out
+ * of it, onto the host. Inside, a link could lead one mount over another. */
+static enum cellar_code check_places(const char *path, const json_t *mounts,
+                                     struct cellar_error *err)
+{
+    size_t i = 0;
+    json_t *row = NULL;
+    struct stat st;
+    CELLAR_AUTO_CLOSE int fd =
+        open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return cellar_fail_errno(err, errno, "rootfs %.200s", path);
+    const char *fault = is_others(&st) ? "must be root's, and written by no "
+                                         "other: `chown root` and `chmod go-w`"
+                                       : NULL;
+    char place[4096] = "";
+    json_array_foreach(mounts, i, row)
+    {
+        const char *target =
+            json_string_value(json_object_get(row, "destination"));
+        if (fault || !target || is_below_fresh(target))
+            continue;
+        (void)snprintf(place, sizeof(place), "%s", target);
+        fault = look_along(fd, place);
+    }
+    return fault ? cellar_fail(err, CELLAR_E_USAGE, "rootfs: %.150s%.150s %s",
+                               path, place, fault)
+                 : CELLAR_OK;
+}
+
 /* Our agent, not one that may be in there: host and agent are of one make. */
 static enum cellar_code use_folder(struct oci *oci, const struct place *place,
                                    const char *given, json_t *config,
@@ -283,6 +357,8 @@ static enum cellar_code use_folder(struct oci *oci, const struct place *place,
                            "`cellar image unpack`",
                            path);
     enum cellar_code code = bind_cellar(oci, place, err);
+    if (!code)
+        code = check_places(path, place->mounts, err);
     return code ? code : put_root(config, path, err);
 }
 

@@ -14,11 +14,15 @@
 #define LINE_BYTES 4096
 #define WRONG_MAX  160
 
+/* Of config.json, and of what a user may add to it. */
+#define MOUNTS_MAX 64
+
 struct look {
     pid_t pid;
     const char *id;
     const json_t *config;
-    char status[8192]; /* /proc/PID/status */
+    char status[8192];      /* /proc/PID/status */
+    bool there[MOUNTS_MAX]; /* which of the mounts asked for */
     char wrong[WRONG_MAX];
 };
 
@@ -347,27 +351,61 @@ static const json_t *find_wanted(const struct look *l, const char *place)
     return NULL;
 }
 
-/* What a runtime mounts to hide, to protect, or to give a device. */
-static bool is_runtimes_own(const char *place)
+static void note_there(struct look *l, const char *place)
 {
-    static const char *const places[] = {"/proc/", "/sys/", "/dev/"};
-    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++)
-        if (strncmp(place, places[i], strlen(places[i])) == 0)
+    const json_t *rows = json_object_get(l->config, "mounts");
+    for (size_t i = 0; i < json_array_size(rows) && i < MOUNTS_MAX; i++) {
+        const char *target = json_string_value(
+            json_object_get(json_array_get(rows, i), "destination"));
+        l->there[i] |= target && strcmp(target, place) == 0;
+    }
+}
+
+/* A root file system's link may have led one of them elsewhere, over something
+ * that was looked at; the place it was meant for is empty then. */
+static const char *check_there(struct look *l)
+{
+    const json_t *rows = json_object_get(l->config, "mounts");
+    for (size_t i = 0; i < json_array_size(rows); i++)
+        if (i >= MOUNTS_MAX || !l->there[i])
+            return wrong(l, "nothing is mounted at %.100s",
+                         json_string_value(json_object_get(
+                             json_array_get(rows, i), "destination")));
+    return NULL;
+}
+
+static bool is_listed(const json_t *list, const char *place)
+{
+    size_t i = 0;
+    json_t *one = NULL;
+    json_array_foreach(list, i, one)
+    {
+        const char *text = json_string_value(one);
+        if (text && strcmp(text, place) == 0)
             return true;
+    }
     return false;
+}
+
+/* What a runtime mounts to hide, to protect, or to give a device. /proc and
+ * /dev are fresh, so nothing else can be seen below; /sys is the root file
+ * system's own, and may have come with mounts of the host's. */
+static bool is_runtimes_own(const struct look *l, const struct mount *mount)
+{
+    static const char groups[] = "/sys/fs/cgroup/";
+    if (strncmp(mount->place, "/proc/", 6) == 0 ||
+        strncmp(mount->place, "/dev/", 5) == 0)
+        return true;
+    if (strncmp(mount->place, groups, strlen(groups)) == 0)
+        return strncmp(mount->type, "cgroup", 6) == 0 &&
+               has_option(mount->options, "ro");
+    return is_listed(cellar_json_at(l->config, "linux.maskedPaths"),
+                     mount->place);
 }
 
 static bool row_has(const json_t *row, const char *option)
 {
-    size_t i = 0;
-    json_t *one = NULL;
-    json_array_foreach(json_object_get(row, "options"), i, one)
-    {
-        const char *text = json_string_value(one);
-        if (text && strcmp(text, option) == 0)
-            return true;
-    }
-    return false;
+    return is_listed(json_object_get(row, "options"), option);
 }
 
 static const char *check_row(struct look *l, const struct mount *mount,
@@ -390,13 +428,14 @@ static const char *check_row(struct look *l, const struct mount *mount,
 static const char *check_one(struct look *l, const struct mount *mount)
 {
     const json_t *row = find_wanted(l, mount->place);
+    note_there(l, mount->place);
     if (row)
         return check_row(l, mount, row);
     if (strcmp(mount->place, "/") == 0)
         return has_option(mount->options, "ro")
                    ? NULL
                    : wrong(l, "the root file system is not read-only");
-    return is_runtimes_own(mount->place)
+    return is_runtimes_own(l, mount)
                ? NULL
                : wrong(l, "%.100s is mounted, which nobody asked for",
                        mount->place);
@@ -422,7 +461,9 @@ static const char *each_mount(struct look *l,
 
 static const char *check_mounts(struct look *l)
 {
-    return each_mount(l, check_one);
+    memset(l->there, 0, sizeof(l->there));
+    const char *fault = each_mount(l, check_one);
+    return fault ? fault : check_there(l);
 }
 
 static bool mounted(struct look *l, const char *place, struct mount *mount)
