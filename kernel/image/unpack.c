@@ -135,17 +135,34 @@ static enum cellar_code extract_here(int tar_fd, struct cellar_error *err)
     return extract_all(tar, disk, err);
 }
 
-/* What the image has of these stays as it is. */
+/* What the image has of these stays as it is, unless it is a link: it would
+ * lead the next one elsewhere, here, and whatever is mounted there, later. */
 static enum cellar_code make_folders(int dir_fd, struct cellar_error *err)
 {
     for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
-        bool made = mkdirat(dir_fd, folders[i].name, 0755) == 0;
-        if (!made && errno == EEXIST)
-            continue;
-        if (!made || fchmodat(dir_fd, folders[i].name, folders[i].mode, 0) != 0)
-            return cellar_fail_errno(err, errno, "making %s", folders[i].name);
+        struct stat st;
+        const char *name = folders[i].name;
+        bool made = mkdirat(dir_fd, name, 0755) == 0 &&
+                    fchmodat(dir_fd, name, folders[i].mode, 0) == 0;
+        if (!made && errno != EEXIST)
+            return cellar_fail_errno(err, errno, "making %s", name);
+        if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+            !S_ISDIR(st.st_mode))
+            return cellar_fail(err, CELLAR_E_IMAGE,
+                               "the image has something else at /%s, where a "
+                               "root file system needs a folder",
+                               name);
     }
     return CELLAR_OK;
+}
+
+/* The folder around all is ours: an image may have a word on it, too. */
+static enum cellar_code take_back(int dir_fd, struct cellar_error *err)
+{
+    return fchown(dir_fd, geteuid(), getegid()) == 0 &&
+                   fchmod(dir_fd, 0755) == 0
+               ? CELLAR_OK
+               : cellar_fail_errno(err, errno, "closing the folder");
 }
 
 /* libarchive knows its place by the working directory alone. */
@@ -160,6 +177,8 @@ enum cellar_code cellar_image_extract(int tar_fd, int dir_fd,
     (void)umask(mask);
     if (fchdir(here) != 0 && !code)
         code = cellar_fail_errno(err, errno, "leaving the folder");
+    if (!code)
+        code = take_back(dir_fd, err);
     return code ? code : make_folders(dir_fd, err);
 }
 
