@@ -423,6 +423,10 @@ static bool put_large_pages(struct making *m)
                      "bind,ro,rprivate,nosuid,noexec,nodev");
 }
 
+/* The machine has some thousand terminals in all: one container could have them
+ * all, and all others none. */
+#define TERMINALS "max=64"
+
 /* What Docker mounts by itself; but of /sys only the container's own limits and
  * large pages, and no message queues. */
 static bool put_systems(struct making *m)
@@ -431,7 +435,8 @@ static bool put_systems(struct making *m)
            add_mount(m, "tmpfs", "tmpfs", "/dev",
                      "nosuid,noexec,strictatime,mode=755,size=65536") &&
            add_mount(m, "devpts", "devpts", "/dev/pts",
-                     "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620") &&
+                     "nosuid,noexec,newinstance,ptmxmode=0666,mode="
+                     "0620," TERMINALS) &&
            add_mount(m, "cgroup", "cgroup", "/sys/fs/cgroup",
                      "nosuid,noexec,nodev,relatime,ro") &&
            put_large_pages(m);
