@@ -80,6 +80,27 @@ static enum cellar_code make_owner(int dir_fd, char owner[CELLAR_OWNER_BYTES],
     return CELLAR_OK;
 }
 
+/* Keys are in there, and programs that will be run. */
+static enum cellar_code check_owner(int fd, const char *path,
+                                    struct cellar_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return cellar_fail_errno(err, errno, "state directory %s", path);
+    if (st.st_uid != geteuid())
+        return cellar_fail(err, CELLAR_E_USAGE,
+                           "state directory %s belongs to user %lu, who could "
+                           "change what is in it: give one of your own with "
+                           "--state-dir or CELLAR_STATE_DIR",
+                           path, (unsigned long)st.st_uid);
+    if (st.st_mode & (S_IWGRP | S_IWOTH))
+        return cellar_fail(err, CELLAR_E_USAGE,
+                           "state directory %s can be written by others: "
+                           "`chmod go-w %s`",
+                           path, path);
+    return CELLAR_OK;
+}
+
 enum cellar_code cellar_state_open(const char *path,
                                    char owner[CELLAR_OWNER_BYTES],
                                    struct cellar_error *err)
@@ -90,6 +111,9 @@ enum cellar_code cellar_state_open(const char *path,
     CELLAR_AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return cellar_fail_errno(err, errno, "state directory %s", path);
+    code = check_owner(fd, path, err);
+    if (code != CELLAR_OK)
+        return code;
     if ((mkdirat(fd, "sessions", 0700) < 0 && errno != EEXIST) ||
         (mkdirat(fd, "supervisors", 0700) < 0 && errno != EEXIST))
         return cellar_fail_errno(err, errno, "state directory %s", path);
