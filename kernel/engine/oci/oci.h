@@ -117,7 +117,8 @@ struct oci_runtime {
 };
 
 /* Finds `name` (a path, or a name looked for in PATH and the usual folders;
- * NULL: the first of runc and crun there is). E_USAGE with the cure. */
+ * NULL: the first of runc and crun there is). Root finds only what nobody else
+ * can change, unless it is a path. E_USAGE with the cure. */
 enum cellar_code cellar_oci_runtime_find(const char *name,
                                          struct oci_runtime *out,
                                          struct cellar_error *err);

@@ -50,6 +50,33 @@ static bool is_program(const char *path)
            access(path, X_OK) == 0;
 }
 
+static bool is_roots(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && st.st_uid == 0 &&
+           !(st.st_mode & (S_IWGRP | S_IWOTH));
+}
+
+/* Root runs nothing that somebody else could have put there, whatever folders
+ * his PATH has: neither the program nor a folder that leads to it. */
+static bool is_trusted(const char *path)
+{
+    char folder[sizeof(((struct oci_runtime *)0)->path)];
+    CELLAR_AUTO_FREE char *real = geteuid() == 0 ? realpath(path, NULL) : NULL;
+    if (geteuid() != 0)
+        return true;
+    const char *const ways[] = {path, real};
+    for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+        if (!ways[i])
+            return false;
+        (void)snprintf(folder, sizeof(folder), "%s", ways[i]);
+        *strrchr(folder, '/') = '\0';
+        if (!is_roots(ways[i]) || !is_roots(*folder ? folder : "/"))
+            return false;
+    }
+    return true;
+}
+
 static bool find_in(const char *folders, const char *name,
                     char path[sizeof(((struct oci_runtime *)0)->path)])
 {
@@ -57,7 +84,8 @@ static bool find_in(const char *folders, const char *name,
     for (const char *at = folders; at && *at;) {
         size_t len = strcspn(at, ":");
         int n = snprintf(path, size, "%.*s/%s", (int)len, at, name);
-        if (*at == '/' && n > 0 && (size_t)n < size && is_program(path))
+        if (*at == '/' && n > 0 && (size_t)n < size && is_program(path) &&
+            is_trusted(path))
             return true;
         at += len + (at[len] == ':');
     }
@@ -80,6 +108,11 @@ static bool has_own_kernel(const char *path)
     return strncmp(name, "runsc", 5) == 0 || strncmp(name, "kata", 4) == 0;
 }
 
+static const char *where(void)
+{
+    return geteuid() == 0 ? " where only root can write" : "";
+}
+
 enum cellar_code cellar_oci_runtime_find(const char *name,
                                          struct oci_runtime *out,
                                          struct cellar_error *err)
@@ -100,14 +133,15 @@ enum cellar_code cellar_oci_runtime_find(const char *name,
     }
     if (!is_found && name)
         return cellar_fail(err, CELLAR_E_USAGE,
-                           "there is no OCI runtime '%.100s': install it, or "
+                           "there is no OCI runtime '%.100s'%s: install it, or "
                            "give another --runtime: runc, crun, or an absolute "
                            "path",
-                           name);
+                           name, where());
     if (!is_found)
         return cellar_fail(err, CELLAR_E_ENGINE,
-                           "there is no OCI runtime: `apt-get install runc` "
-                           "(or crun), or use --engine docker");
+                           "there is no OCI runtime%s: `apt-get install runc` "
+                           "(or crun), or use --engine docker",
+                           where());
     if (has_own_kernel(found.path))
         return cellar_fail(err, CELLAR_E_USAGE,
                            "%.100s has a kernel of its own, into which this "
