@@ -167,6 +167,22 @@ class SoleTest(PoolTest):
         self.assertEqual(2, len(seen))
         pools.check_sound(self)
 
+    def test_no_two_have_random_numbers_in_common(self):
+        """Nor hashes, nor addresses: what was preloaded was so in each."""
+        options = "--preload", "random,secrets,ssl,uuid"
+        pools.fill(3, *options)
+        code = ("import ctypes, random, secrets, ssl, uuid\n"
+                "[hash('a'), random.random(), random.Random().random(),\n"
+                " uuid.uuid4().hex, uuid.uuid1().clock_seq << 48 |\n"
+                " uuid.getnode(), secrets.token_hex(8),\n"
+                " ssl.RAND_bytes(8).hex(), id(random),\n"
+                " ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p).value"
+                "]")
+        told = [eval(self.taken("--pool", "3", *options)[0].exec(code)[
+            "result"]["text/plain"], {"__builtins__": {}}) for _ in range(3)]
+        for i, values in enumerate(zip(*told)):
+            self.assertEqual(3, len(set(values)), (i, values))
+
     def test_what_was_taken_never_stands_ready_again(self):
         first = set(pools.fill(2))
         for _ in range(3):

@@ -39,9 +39,10 @@ def peak_rss(pid):
 
 def control_groups():
     """The names of all control groups that are a container's: its id is a
-    part of theirs, whichever driver made them."""
+    part of theirs, whichever driver or engine made them."""
     found = set()
     for _, folders, _ in os.walk("/sys/fs/cgroup"):
         for folder in folders:
-            found.update(re.findall("[0-9a-f]{64}", folder))
+            found.update(re.findall(
+                "[0-9a-f]{64}|oci-[0-9a-f]{28}", folder))
     return found
