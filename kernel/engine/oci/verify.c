@@ -253,6 +253,7 @@ static const struct {
     {"RLIMIT_MEMLOCK", "Max locked memory"},
     {"RLIMIT_MSGQUEUE", "Max msgqueue size"},
     {"RLIMIT_NOFILE", "Max open files"},
+    {"RLIMIT_SIGPENDING", "Max pending signals"},
 };
 
 /* "unlimited" is none that anybody asks for. */
