@@ -160,8 +160,11 @@ class Planted(unittest.TestCase):
         self.addCleanup(run, "stop", self.name)
 
     def start(self, *options, **variables):
-        return run("start", *options, self.name,
-                   env=dict(cellar_test.ENVIRONMENT, **variables))
+        env = dict(cellar_test.ENVIRONMENT, **variables)
+        done = run("start", *options, self.name, env=env)
+        if done.status == 0 and "CELLAR_STATE_DIR" in variables:
+            run("stop", self.name, env=env)
+        return done
 
     def plant(self, name, folder):
         """A runtime that does nothing but tell that it was run."""
