@@ -190,12 +190,20 @@ static int remove_one(const char *path, const struct stat *st, int type,
     (void)st;
     (void)type;
     (void)ftw;
-    return remove(path);
+    (void)remove(path);
+    return 0;
 }
 
+/* From inside: an image's paths may be as long as a path can be, and with ours
+ * before them they could not be named. */
 static void remove_tree(const char *path)
 {
-    (void)nftw(path, remove_one, 64, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    CELLAR_AUTO_CLOSE int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (here >= 0 && chdir(path) == 0) {
+        (void)nftw(".", remove_one, 64, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+        (void)!fchdir(here);
+    }
+    (void)rmdir(path);
 }
 
 /* "cellar-runtime:data" -> STATE/rootfs/cellar-runtime-data */

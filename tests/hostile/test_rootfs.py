@@ -1,9 +1,11 @@
 """Root file systems that somebody else made, on the oci engine: a runtime that
 is root makes what is missing in them before they are anybody's root."""
 
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import unittest
 
@@ -125,6 +127,42 @@ class Mounts(RootTest):
              cellar_test.CELLAR, "start", "--runtime", runtime, "--rootfs",
              self.root, name], env=cellar_test.ENVIRONMENT, text=True,
             capture_output=True, timeout=120)
+
+
+class Images(RootTest):
+    def image(self, *links):
+        """An image with links, and a path about as long as one can be."""
+        name = cellar_test.unique("cellar-hostile") + ":links"
+        lump = io.BytesIO()
+        with tarfile.open(fileobj=lump, mode="w",
+                          format=tarfile.PAX_FORMAT) as tar:
+            for path, target in (("deep/" + ("x" * 100 + "/") * 38, None),
+                                 *links):
+                entry = tarfile.TarInfo(path.rstrip("/"))
+                entry.type = tarfile.SYMTYPE if target else tarfile.DIRTYPE
+                entry.linkname = target or ""
+                entry.mode = 0o755
+                tar.addfile(entry)
+        subprocess.run(["docker", "import", "-", name], timeout=120, check=True,
+                       input=lump.getvalue(), capture_output=True)
+        self.addCleanup(subprocess.run, ["docker", "rmi", name], timeout=120,
+                        check=True, stdout=subprocess.DEVNULL)
+        return name
+
+    def test_an_image_whose_links_lead_onto_the_host(self):
+        """Refused, nothing is written there, and what was unpacked is gone,
+        however long its names are."""
+        for place in "sys/kernel", "tmp", "cellar":
+            with self.subTest(place=place):
+                image = self.image((place, self.host))
+                into = os.path.join(self.folder, "y" * 200, place)
+                os.makedirs(into)
+                done = run("--engine", "docker", "image", "unpack", image,
+                           into + "/root")
+                self.assertEqual(3, done.status, done.err)
+                self.assertIn("/" + place, done.err)
+                self.assertEqual([], os.listdir(self.host))
+                self.assertEqual([], os.listdir(into))
 
 
 class Owners(RootTest):
