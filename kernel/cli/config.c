@@ -4,6 +4,8 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "file.h"
 #include "kernel/fail.h"
@@ -155,6 +157,21 @@ static bool default_path(char *path, size_t size)
     return false;
 }
 
+/* It may name a program to run: one that lies where it is looked for must not
+ * be somebody else's. */
+static enum cellar_code check_owner(const char *path, struct cellar_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 ||
+        ((st.st_uid == 0 || st.st_uid == geteuid()) && !(st.st_mode & S_IWOTH)))
+        return CELLAR_OK;
+    return cellar_fail(err, CELLAR_E_USAGE,
+                       "%.200s could be changed by another user: `chown` it to "
+                       "yourself and `chmod o-w` it, or name a file with "
+                       "--config",
+                       path);
+}
+
 enum cellar_code cellar_config_load(const char *path,
                                     struct cellar_options *options,
                                     struct cellar_error *err)
@@ -171,8 +188,10 @@ enum cellar_code cellar_config_load(const char *path,
         (errno == ENOENT || errno == ENOTDIR))
         return CELLAR_OK;
     path = named ? path : usual;
-    enum cellar_code code =
-        cellar_file_read(path, CELLAR_CONFIG_BYTES_MAX, &text, &len, err);
+    enum cellar_code code = named ? CELLAR_OK : check_owner(path, err);
+    if (code == CELLAR_OK)
+        code =
+            cellar_file_read(path, CELLAR_CONFIG_BYTES_MAX, &text, &len, err);
     if (code != CELLAR_OK)
         return code;
     return cellar_config_read(path, text, len, options, err);

@@ -216,6 +216,22 @@ class Planted(unittest.TestCase):
         self.assertIn("only root can write", done.err)
         self.assertFalse(os.path.exists(mark))
 
+    def test_a_configuration_of_somebody_elses(self):
+        """It can name a runtime."""
+        path, mark = self.plant("mine", self.folder)
+        folder = os.path.join(self.folder, "cellar")
+        config = os.path.join(folder, "config.json")
+        os.mkdir(folder)
+        with open(config, "w", encoding="ascii") as file:
+            json.dump({"runtime": path}, file)
+        for uid, mode in (SOMEBODY, 0o644), (0, 0o666):
+            os.chown(config, uid, 0)
+            os.chmod(config, mode)
+            done = self.start(XDG_CONFIG_HOME=self.folder)
+            self.assertEqual(2, done.status, done.err)
+            self.assertIn("could be changed by another user", done.err)
+        self.assertFalse(os.path.exists(mark))
+
     def test_a_state_directory_of_somebody_elses(self):
         state = os.path.join(self.folder, "state")
         os.mkdir(state)

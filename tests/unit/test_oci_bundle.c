@@ -214,6 +214,23 @@ static void a_process_that_is_none_of_ours_is_not_alive(void **state)
     assert_true(cellar_oci_lives(&born));
 }
 
+/* The machine was started anew: all numbers come again, and all times. */
+static void a_process_of_another_boot_is_not_ours(void **state)
+{
+    struct world *w = *state;
+    struct oci_born born;
+    char text[160];
+    snprintf(text, sizeof(text),
+             "{\"pid\": %d, \"began\": %llu, \"boot\": "
+             "\"00000000-0000-4000-8000-000000000000\"}",
+             (int)getpid(), (unsigned long long)cellar_oci_began(getpid()));
+    put(w, "born.json", text);
+    assert_true(cellar_oci_born_read(w->fd, &born));
+    assert_false(cellar_oci_lives(&born));
+    cellar_oci_kill(&born);
+    assert_string_equal(cellar_oci_state(w->fd, w->id), "exited");
+}
+
 static void a_process_in_no_container_is_not_taken(void **state)
 {
     struct world *w = *state;
@@ -326,6 +343,7 @@ int main(void)
         WORLD_TEST(labels_of_another_kind_are_none),
         WORLD_TEST(a_huge_file_is_not_read),
         WORLD_TEST(a_process_that_is_none_of_ours_is_not_alive),
+        WORLD_TEST(a_process_of_another_boot_is_not_ours),
         WORLD_TEST(a_process_in_no_container_is_not_taken),
         WORLD_TEST(a_fifo_that_is_none_is_not_opened),
         WORLD_TEST(nothing_is_removed_through_a_link),

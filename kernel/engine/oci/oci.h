@@ -221,6 +221,8 @@ bool cellar_oci_labels_read(int bundle_fd, struct oci_labels *labels);
 enum cellar_code cellar_oci_born_write(int bundle_fd, const char *id,
                                        struct oci_born *born,
                                        struct cellar_error *err);
+/* False: none was taken down. One of before the machine was started last does
+ * not live. */
 bool cellar_oci_born_read(int bundle_fd, struct oci_born *born);
 /* When process `pid` began; 0: it is gone, or going. */
 uint64_t cellar_oci_began(pid_t pid);

@@ -95,18 +95,33 @@ static enum cellar_code find_born(int bundle_fd, struct oci_born *born,
                              number);
 }
 
+/* Numbers and times begin anew with the machine: those of a bundle that has
+ * outlasted it may be another process's. */
+static void read_boot(char boot[64])
+{
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!file || !fgets(boot, 64, file))
+        boot[0] = '\0';
+    if (file)
+        (void)fclose(file);
+    boot[strspn(boot, "0123456789abcdef-")] = '\0';
+}
+
 enum cellar_code cellar_oci_born_write(int bundle_fd, const char *id,
                                        struct oci_born *born,
                                        struct cellar_error *err)
 {
-    char text[96];
+    char text[160];
+    char boot[64];
     struct oci_born is = {0};
     enum cellar_code code = find_born(bundle_fd, &is, err);
     if (code)
         return code;
     cellar_oci_groups_note(bundle_fd, id, is.pid);
-    (void)snprintf(text, sizeof(text), "{\"pid\": %ld, \"began\": %" PRIu64 "}",
-                   (long)is.pid, is.began);
+    read_boot(boot);
+    (void)snprintf(text, sizeof(text),
+                   "{\"pid\": %ld, \"began\": %" PRIu64 ", \"boot\": \"%s\"}",
+                   (long)is.pid, is.began, boot);
     code = cellar_oci_file_write(bundle_fd, "born.json", text, err);
     if (!code)
         *born = is;
@@ -119,9 +134,14 @@ bool cellar_oci_born_read(int bundle_fd, struct oci_born *born)
     json_t *json = text ? cellar_json_parse(text, strlen(text), 0, NULL) : NULL;
     json_int_t pid = json_integer_value(json_object_get(json, "pid"));
     json_int_t began = json_integer_value(json_object_get(json, "began"));
+    const char *then = json_string_value(json_object_get(json, "boot"));
+    char now[64];
+    read_boot(now);
+    bool same = then && strcmp(then, now) == 0;
     json_decref(json);
     bool fits = pid > 1 && pid <= INT32_MAX && began > 0;
-    *born = fits ? (struct oci_born){(pid_t)pid, (uint64_t)began}
-                 : (struct oci_born){0};
+    *born = (struct oci_born){0};
+    if (fits)
+        *born = (struct oci_born){(pid_t)pid, same ? (uint64_t)began : 0};
     return fits;
 }
