@@ -86,6 +86,7 @@ static void on_started(void *user, struct cellar_session *s,
     } else if (err) {
         try_later(pool, err);
     } else {
+        cellar_session_shelve(s);
         place->session = s;
         s->gone = (struct cellar_waiter){on_gone, place};
         pool->pause_ms = 0;

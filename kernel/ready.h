@@ -6,7 +6,8 @@
  *     sessions/.pool-KEY-RANDOM   stands ready. KEY is the pool's: what all its
  *                                 sessions have in common
  *     sessions/.taken-RANDOM      was taken by a process that uses it unnamed,
- *                                 and holds its lock until it ends
+ *                                 or is one of that process's own pool; the
+ *                                 process holds its lock until it ends
  *
  * Who has the lock of a ready one may take it, by giving it another name:
  * that is one rename(2). So at any moment it stands ready or is its taker's,

@@ -7,6 +7,7 @@
  *     journal.db                what all sessions did: journal.h
  *     sessions/NAME/lock        held while a process has the session
  *     sessions/NAME/record.json the record, 0600: it holds the key
+ *     sessions/NAME/record.new  the one before, or what is being written
  *     sessions/NAME/control     socket of the process that has it
  *     pools/KEY                 who fills a pool: refill.h
  *
@@ -73,6 +74,9 @@ enum cellar_code cellar_state_open(const char *path,
                                    char owner[CELLAR_OWNER_BYTES],
                                    struct cellar_error *err);
 
+/* Opens the directory of `name`; -1 and errno where there is none. */
+int cellar_record_dir(const char *state_dir, const char *name);
+
 /* Takes the lock of `name`, making its directory. E_BUSY says which process
  * has it and since when. Released by cellar_hold_done(), or by death. */
 enum cellar_code cellar_hold_take(const char *state_dir, const char *name,
@@ -95,6 +99,11 @@ pid_t cellar_hold_who(const char *state_dir, const char *name);
 enum cellar_code cellar_record_move(const char *state_dir, const char *from,
                                     const char *to, struct cellar_error *err);
 
+/* The same in one step, where nothing at all has that name; false: nothing was
+ * done. */
+bool cellar_record_move_free(const char *state_dir, const char *from,
+                             const char *to);
+
 /* E_NOT_FOUND where there is none; E_SYS where it can't be read or is damaged
  * (the file is left as it is). */
 enum cellar_code cellar_record_load(const char *state_dir, const char *name,
@@ -103,6 +112,13 @@ enum cellar_code cellar_record_load(const char *state_dir, const char *name,
 enum cellar_code cellar_record_save(const struct cellar_hold *hold,
                                     const struct cellar_record *record,
                                     struct cellar_error *err);
+
+/* As _save, but waits for no disk where two were saved before: a process that
+ * dies leaves the new one, a power cut the new or an old one. */
+enum cellar_code cellar_record_amend(const struct cellar_hold *hold,
+                                     const struct cellar_record *record,
+                                     struct cellar_error *err);
+
 /* Removes record, socket, lock and directory of a session held. */
 void cellar_record_remove(const char *state_dir, const char *name,
                           const struct cellar_hold *hold);

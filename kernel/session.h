@@ -259,6 +259,11 @@ enum cellar_code cellar_session_begin_start(struct cellar_session *s,
  * record, from now on. */
 void cellar_session_fill_terms(struct cellar_session *s);
 
+/* Has a session that stands ready in this process held in the state directory,
+ * under a reserved name, so that a name costs it a renaming. Where that fails a
+ * named take only lasts longer. */
+void cellar_session_shelve(struct cellar_session *s);
+
 /* An unnamed session of this process that stood ready, and that nobody has had,
  * is to be `name`'s, or to stay unnamed: greeted anew, and `done` told. On
  * failure nothing has changed. */
@@ -278,6 +283,8 @@ enum cellar_code cellar_session_greet(struct cellar_session *s, bool first,
 /* The worker is ready, or was; once the stream is there too, cells run and
  * whoever waits is told. */
 void cellar_session_open_up(struct cellar_session *s);
+/* Hears what other processes ask for, in the directory it holds; once. */
+void cellar_session_listen(struct cellar_session *s);
 void cellar_session_on_welcome(struct cellar_session *s,
                                const struct cellar_msg_welcome *welcome);
 void cellar_session_on_ready(struct cellar_session *s,

@@ -67,21 +67,27 @@ static void on_control(void *user, enum cellar_request request)
                               err.msg);
 }
 
+void cellar_session_listen(struct cellar_session *s)
+{
+    struct cellar_error err = {0};
+    if (!s->control &&
+        cellar_control_new(cellar_supervisor_loop(s->c), &s->hold, on_control,
+                           s, &s->control, &err) != CELLAR_OK)
+        cellar_supervisor_log(s->c, "session '%s': %s", s->record.name,
+                              err.msg);
+}
+
 /* The first time in this process. */
 static void settle_in(struct cellar_session *s)
 {
-    struct cellar_error err = {0};
     if (s->arrival != CELLAR_ARRIVAL_ADOPT)
         cellar_session_journal_open(s); /* its Python is known now */
     cellar_session_journal_live(s);
     if (s->record.lifetime_ms > 0)
         cellar_timer_set(s->lifetime,
                          life_left(&s->record) - CELLAR_LIFETIME_SLACK_MS);
-    if (s->record.name[0] && !cellar_name_is_ready(s->record.name) &&
-        cellar_control_new(cellar_supervisor_loop(s->c), &s->hold, on_control,
-                           s, &s->control, &err) != CELLAR_OK)
-        cellar_supervisor_log(s->c, "session '%s': %s", s->record.name,
-                              err.msg);
+    if (s->record.name[0] && !cellar_name_is_ready(s->record.name))
+        cellar_session_listen(s);
 }
 
 /* What was under way when the stream broke goes on, or is asked for again. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control.h"
 #include "fail.h"
 #include "ready.h"
 #include "session.h"
@@ -88,7 +89,7 @@ static enum cellar_code open_taken(struct cellar_session *s,
     cellar_session_fill_terms(s);
     enum cellar_code code = CELLAR_OK;
     if (s->record.name[0])
-        code = cellar_record_save(&s->hold, &s->record, err);
+        code = cellar_record_amend(&s->hold, &s->record, err);
     s->arrival = CELLAR_ARRIVAL_TAKE;
     cellar_channel_init(&s->channel, s->record.key, s->record.delivered);
     cellar_timer_set(s->deadline, CELLAR_TAKE_MS);
@@ -182,6 +183,56 @@ enum cellar_code cellar_ready_start_async(struct cellar *c,
 
 /* ------------------------------------------- from a pool of this process - */
 
+static void unshelve(struct cellar_session *s)
+{
+    cellar_control_free(CELLAR_TAKE(s->control));
+    if (s->hold.dir_fd >= 0)
+        cellar_record_remove(cellar_supervisor_state_dir(s->c), s->dir,
+                             &s->hold);
+    cellar_hold_done(&s->hold);
+    s->dir[0] = '\0';
+}
+
+/* Its lock, its record and its socket are new files, and the record has to come
+ * to the disk: that takes longer than all the rest of a take, so it is done
+ * while nobody waits. */
+void cellar_session_shelve(struct cellar_session *s)
+{
+    struct cellar_error err = {0};
+    const char *state_dir = cellar_supervisor_state_dir(s->c);
+    struct cellar_record shelved = s->record;
+    name_dir(s);
+    (void)snprintf(shelved.name, sizeof shelved.name, "%s", s->dir);
+    shelved.lease_ms = s->spec.lease_ms;
+    enum cellar_code code = cellar_hold_take(state_dir, s->dir, &s->hold, &err);
+    /* The second makes room for the one that bears the name. */
+    for (int i = 0; i < 2 && code == CELLAR_OK; i++)
+        code = cellar_record_save(&s->hold, &shelved, &err);
+    sodium_memzero(shelved.key, sizeof shelved.key);
+    if (code == CELLAR_OK) {
+        cellar_session_listen(s);
+        (void)cellar_supervisor_journal(s->c, NULL);
+        return;
+    }
+    cellar_supervisor_log(s->c, "the pool: %s", err.msg);
+    unshelve(s);
+}
+
+/* False: the name has to be fought for. */
+static bool rename_shelved(struct cellar_session *s, const char *name)
+{
+    struct cellar_error err = {0};
+    if (!s->dir[0] || !cellar_record_move_free(
+                          cellar_supervisor_state_dir(s->c), s->dir, name))
+        return false;
+    (void)snprintf(s->dir, sizeof s->dir, "%s", name);
+    (void)snprintf(s->record.name, sizeof s->record.name, "%s", name);
+    /* What is there is a record of it, with the former terms. */
+    if (cellar_record_amend(&s->hold, &s->record, &err) != CELLAR_OK)
+        cellar_supervisor_log(s->c, "%s", err.msg);
+    return true;
+}
+
 /* Its record is there before anybody is told of it. */
 static enum cellar_code christen(struct cellar_session *s, const char *name,
                                  struct cellar_error *err)
@@ -189,6 +240,8 @@ static enum cellar_code christen(struct cellar_session *s, const char *name,
     const char *state_dir = cellar_supervisor_state_dir(s->c);
     struct cellar_hold hold = CELLAR_HOLD_NONE;
     struct cellar_record old = {0};
+    if (rename_shelved(s, name))
+        return CELLAR_OK;
     enum cellar_code code = cellar_hold_take(state_dir, name, &hold, err);
     if (code != CELLAR_OK)
         return code;
@@ -205,6 +258,7 @@ static enum cellar_code christen(struct cellar_session *s, const char *name,
     if (code == CELLAR_OK)
         code = cellar_record_save(&hold, &s->record, err);
     if (code == CELLAR_OK) {
+        unshelve(s);
         (void)snprintf(s->dir, sizeof s->dir, "%s", name);
         s->hold = hold;
         return CELLAR_OK;

@@ -65,6 +65,8 @@ GOALS = (
     ("First result of a new session", "a bare container's start, and at most",
      "start.added_us", True, (25e3, 15e3)),
     ("The same out of a pool", "at most", "pool.p50_us", True, (2e3, 2e3)),
+    ("", "under a name, which is recorded, at most", "pool.named_p50_us", True,
+     (2e3, 2e3)),
     ("50 MB of stdout, lines of 1 KB", "so much of the bare stream",
      "output.ratio_to_bare", False, (0.6, 0.6)),
     ("", "so many times ipykernel's", "output.ratio_to_ipykernel", False,
@@ -116,7 +118,10 @@ TABLES = (
     ("pool", "Out of a pool", (
         ("taken, p50", "take_p50_us"),
         ("taken, to the first result, p50", "p50_us"),
-        ("taken, to the first result, p99", "p99_us"))),
+        ("taken, to the first result, p99", "p99_us"),
+        ("taken under a name, p50", "named_take_p50_us"),
+        ("taken under a name, to the first result, p50", "named_p50_us"),
+        ("taken under a name, to the first result, p99", "named_p99_us"))),
     ("output", "50 MB of stdout in lines of 1 KB", (
         ("bare process", "bare_bytes_per_s"),
         ("cell", "bytes_per_s"),

@@ -63,8 +63,10 @@ class Reports(BenchTest):
 
     def test_pool(self):
         told = self.bench("pool", "-n", "2")
-        self.assert_times(told, "", "take_", "start_")
+        self.assert_times(told, "", "take_", "named_", "named_take_", "start_")
         self.assertLessEqual(told["take_p50_us"], told["p50_us"])
+        self.assertLessEqual(told["named_take_p50_us"], told["named_p50_us"])
+        self.assert_ratio(told, "named_to_unnamed", "named_p50_us", "p50_us")
         self.assert_ratio(told, "start_to_pool", "start_p50_us", "p50_us")
         self.assertEqual((0, 2), (told["missed"], told["rounds"]))
 

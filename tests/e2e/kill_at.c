@@ -54,6 +54,13 @@ int renameat(int from_fd, const char *from, int to_fd, const char *to)
     return REAL(renameat)(from_fd, from, to_fd, to);
 }
 
+int renameat2(int from_fd, const char *from, int to_fd, const char *to,
+              unsigned flags)
+{
+    count();
+    return REAL(renameat2)(from_fd, from, to_fd, to, flags);
+}
+
 int unlinkat(int fd, const char *path, int flags)
 {
     count();
