@@ -60,19 +60,25 @@ static int open_pool(const char *state_dir, const char *key,
     return fd;
 }
 
-/* False: somebody else waits, who will see what we saw; or the one before does
- * not come to an end. */
-static bool take_turn(int fd)
+static bool wait_for_lock(int fd, enum turn turn, int *ms)
 {
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
-    bool mine = false;
-    if (!lock(fd, WAITER, F_WRLCK))
-        return false;
-    for (int ms = 0; ms < PATIENCE_MS && !mine; ms += LOOK_MS) {
-        mine = lock(fd, WORKER, F_WRLCK);
-        if (!mine)
-            (void)nanosleep(&pause, NULL);
+    while (!lock(fd, turn, F_WRLCK)) {
+        if ((*ms -= LOOK_MS) < 0)
+            return false;
+        (void)nanosleep(&pause, NULL);
     }
+    return true;
+}
+
+/* False: somebody else waits, who will see what we saw, if that is enough; or
+ * the one before does not come to an end. */
+static bool take_turn(int fd, bool leave)
+{
+    int ms = PATIENCE_MS;
+    if (leave ? !lock(fd, WAITER, F_WRLCK) : !wait_for_lock(fd, WAITER, &ms))
+        return false;
+    bool mine = wait_for_lock(fd, WORKER, &ms);
     /* From here on whoever comes waits: he may know of more than we count. */
     (void)lock(fd, WAITER, F_UNLCK);
     return mine;
@@ -143,19 +149,54 @@ static enum cellar_code remove_ready(struct cellar *c,
     return code == CELLAR_OK ? cellar_wait_for(c, &wait, err) : code;
 }
 
-static enum cellar_code count_ready(struct cellar *c, const char *key,
-                                    size_t *ready, struct cellar_error *err)
+static bool is_of_others(struct cellar *c, const struct cellar_found *found,
+                         const char *key)
+{
+    return !found->leaving && cellar_name_is_ready(found->session) &&
+           !cellar_ready_is_of(found->session, key) && is_recorded(c, found);
+}
+
+static void count_ready(const struct cellar_finds *finds, const char *key,
+                        struct cellar_refilled *told)
+{
+    for (struct cellar_found *f = finds->first; f; f = f->next) {
+        told->ready += fits(finds->c, f, key);
+        told->others += is_of_others(finds->c, f, key);
+    }
+}
+
+/* What is to go, of those that were counted; the oldest are found first. */
+static enum cellar_code trim(const struct cellar_finds *finds, const char *key,
+                             const struct cellar_refill_ask *ask,
+                             struct cellar_refilled *told,
+                             struct cellar_error *err)
+{
+    enum cellar_code code = CELLAR_OK;
+    for (struct cellar_found *f = finds->first; f && code == CELLAR_OK;
+         f = f->next) {
+        bool fit = fits(finds->c, f, key);
+        bool other = is_of_others(finds->c, f, key);
+        bool surplus = fit && !ask->at_least && told->ready > ask->size;
+        bool stale = !fit && !f->leaving && cellar_ready_is_of(f->session, key);
+        if (!surplus && !stale && !(other && ask->only))
+            continue;
+        code = remove_ready(finds->c, f, &told->removed, err);
+        told->ready -= surplus;
+        told->others -= other;
+    }
+    return code;
+}
+
+static enum cellar_code survey(struct cellar *c, const char *key,
+                               const struct cellar_refill_ask *ask,
+                               struct cellar_refilled *told,
+                               struct cellar_error *err)
 {
     struct cellar_finds finds = {0};
-    size_t removed = 0;
     enum cellar_code code = cellar_finds_init(&finds, c, err);
-    *ready = 0;
-    for (struct cellar_found *f = finds.first; f && code == CELLAR_OK;
-         f = f->next) {
-        if (fits(c, f, key))
-            (*ready)++;
-        else if (!f->leaving && cellar_ready_is_of(f->session, key))
-            code = remove_ready(c, f, &removed, err);
+    if (code == CELLAR_OK) {
+        count_ready(&finds, key, told);
+        code = trim(&finds, key, ask, told, err);
     }
     if (code == CELLAR_OK)
         cellar_finds_reap(&finds);
@@ -170,9 +211,9 @@ struct filling {
     struct cellar_spec spec;
     const char *key;
     int fd; /* of the pool */
-    size_t wanted;
+    const struct cellar_refill_ask *ask;
+    struct cellar_refilled *told;
     size_t under_way;
-    size_t ready;
     struct cellar_error err; /* the first failure */
 };
 
@@ -200,7 +241,7 @@ static void let_stand(struct filling *filling, struct cellar_session *s)
         filling->under_way++;
         return;
     }
-    filling->ready++;
+    filling->told->ready++;
     cellar_close(s);
 }
 
@@ -219,7 +260,7 @@ static void begin_some(struct filling *filling)
 {
     while (filling->err.code == CELLAR_OK && !is_emptied(filling) &&
            filling->under_way < AT_ONCE &&
-           filling->ready + filling->under_way < filling->wanted) {
+           filling->told->ready + filling->under_way < filling->ask->size) {
         char name[CELLAR_NAME_BYTES_MAX + 1];
         cellar_ready_name(filling->key, name);
         filling->spec.name = name;
@@ -232,7 +273,7 @@ static void begin_some(struct filling *filling)
 static enum cellar_code fill(struct filling *filling, struct cellar_error *err)
 {
     enum cellar_code code =
-        count_ready(filling->c, filling->key, &filling->ready, err);
+        survey(filling->c, filling->key, filling->ask, filling->told, err);
     if (code != CELLAR_OK)
         return code;
     begin_some(filling);
@@ -245,13 +286,34 @@ static enum cellar_code fill(struct filling *filling, struct cellar_error *err)
     return filling->err.code;
 }
 
+static enum cellar_code fill_in_turn(struct filling *filling,
+                                     struct cellar_error *err)
+{
+    struct cellar_error why = {0};
+    const struct cellar_refill_ask *ask = filling->ask;
+    if (!take_turn(filling->fd, ask->at_least)) {
+        filling->told->ready = ask->size;
+        return ask->at_least
+                   ? CELLAR_OK
+                   : cellar_fail(err, CELLAR_E_BUSY,
+                                 "another command fills this pool, for more "
+                                 "than %d s now; try again later",
+                                 PATIENCE_MS / 1000);
+    }
+    enum cellar_code code = fill(filling, &why);
+    write_trouble(filling->fd, &filling->spec, code == CELLAR_OK ? NULL : &why);
+    if (code != CELLAR_OK && err)
+        *err = why;
+    return code;
+}
+
 enum cellar_code cellar_refill(struct cellar *c, const struct cellar_spec *spec,
-                               size_t size, size_t *ready,
+                               const struct cellar_refill_ask *ask,
+                               struct cellar_refilled *told,
                                struct cellar_error *err)
 {
     char key[CELLAR_READY_KEY_BYTES];
-    struct cellar_error why = {0};
-    if (size > CELLAR_READY_MAX)
+    if (ask->size > CELLAR_READY_MAX)
         return cellar_fail(err, CELLAR_E_USAGE,
                            "a pool has up to %d ready sessions",
                            CELLAR_READY_MAX);
@@ -263,17 +325,10 @@ enum cellar_code cellar_refill(struct cellar *c, const struct cellar_spec *spec,
         open_pool(cellar_supervisor_state_dir(c), key, err);
     if (fd < 0)
         return CELLAR_E_SYS;
-    *ready = size;
-    if (!take_turn(fd))
-        return CELLAR_OK;
+    *told = (struct cellar_refilled){0};
     struct filling filling = {
-        .c = c, .spec = *spec, .key = key, .fd = fd, .wanted = size};
-    code = fill(&filling, &why);
-    *ready = filling.ready;
-    write_trouble(fd, spec, code == CELLAR_OK ? NULL : &why);
-    if (code != CELLAR_OK && err)
-        *err = why;
-    return code;
+        .c = c, .spec = *spec, .key = key, .fd = fd, .ask = ask, .told = told};
+    return fill_in_turn(&filling, err);
 }
 
 /* ------------------------------------------------------------ emptying --- */

@@ -55,6 +55,8 @@ static bool make_words(const struct cellar_options *options,
     add_word(words, strdup("cellar"));
     add_word(words, strdup("pool"));
     add_word(words, strdup(size));
+    /* The user may have asked for more, by a command of his own. */
+    add_word(words, strdup("--at-least"));
     for (size_t i = 0; i < options->written_count; i++) {
         const struct cellar_given *given = &options->written[i];
         struct cellar_option option = cellar_option_at(given->option);

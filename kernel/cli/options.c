@@ -59,6 +59,10 @@ static const struct cellar_option words[] = {
      .commands = CELLAR_ON_POOLED, .in_config = true, .offset = AT(pool),
      .text = "take a ready session of this kind where there is one, and keep N "
              "of them for the next commands"},
+    {"at-least", 0, FLAG, .commands = CELLAR_ON_POOL, .offset = AT(at_least),
+     .text = "leave those that are more than N"},
+    {"only", 0, FLAG, .commands = CELLAR_ON_POOL, .offset = AT(only),
+     .text = "remove what stands ready of other options"},
     {"output", 'o', TEXT, .value = "OUT.ipynb|DIR", .commands = CELLAR_ON_RUN,
      .offset = AT(output), .text = "write the executed notebook here"},
     {"session", 's', TEXT, .value = "NAME", .commands = CELLAR_ON_RUN,

@@ -85,6 +85,8 @@ struct cellar_options {
     bool script;
     bool keep_going;
     bool all;
+    bool at_least;
+    bool only;
     bool list; /* checkpoint */
     bool drop; /* checkpoint */
     bool json;

@@ -270,7 +270,7 @@ class EndTest(PoolTest):
 
     def test_stop_all_and_pool_0_empty_it(self):
         pools.fill(2)
-        self.assertEqual({"ready": 0, "removed": 2},
+        self.assertEqual({"ready": 0, "removed": 2, "others": 0},
                          json.loads(run("pool", "0", "--json").out))
         self.assertEqual([], containers_left())
         pools.fill(1)
@@ -281,8 +281,43 @@ class EndTest(PoolTest):
     def test_a_pool_that_is_full_stays_as_it_is(self):
         before = pools.fill(2)
         self.assertEqual(before, pools.fill(2))
-        self.assertEqual("2 ready\n", run("pool", "1").out)
+        self.assertEqual("2 ready\n", run("pool", "1", "--at-least").out)
         self.assertEqual(before, pools.ready())
+
+    def test_of_a_pool_that_is_made_smaller_the_oldest_go(self):
+        oldest = pools.fill(1)
+        newer = set(pools.fill(3)) - set(oldest)
+        self.assertEqual({"ready": 2, "removed": 1, "others": 0},
+                         json.loads(run("pool", "2", "--json").out))
+        self.assertEqual(newer, set(pools.ready()))
+        wait_for(lambda: set(containers_left()) == newer)
+        pools.check_sound(self)
+
+    def test_what_a_command_keeps_is_no_more_than_was_there(self):
+        pools.fill(3)
+        self.taken("--pool", "1")
+        pools.settle(2)
+        self.taken("--pool", "3")
+        pools.settle(3)
+
+    def test_a_smaller_pool_waits_for_who_makes_it_larger(self):
+        larger = popen("pool", "5")
+        wait_for(lambda: containers_left())
+        done = run("pool", "1")
+        larger.communicate(timeout=120)
+        self.assertEqual((0, "1 ready\n"), (done.status, done.out), done.err)
+        self.assertEqual(1, len(pools.ready()))
+        wait_for(lambda: len(containers_left()) == 1)
+
+    def test_those_of_other_options_are_told_of_and_go_when_asked(self):
+        other = pools.fill(2, "--pids", "64")
+        self.assertEqual("1 ready, 2 more of other options\n",
+                         run("pool", "1").out)
+        self.assertLessEqual(set(other), set(pools.ready()))
+        self.assertEqual({"ready": 1, "removed": 2, "others": 0},
+                         json.loads(run("pool", "1", "--only", "--json").out))
+        self.assertEqual(1, len(pools.ready()))
+        self.assertFalse(set(other) & set(containers_left()))
 
     def test_what_fails_in_the_background_is_told_later(self):
         folder = os.path.join(ENVIRONMENT["CELLAR_STATE_DIR"], "gone")

@@ -279,15 +279,23 @@ static void note_stand(void *user, const struct cellar_record *record)
         (void)snprintf(stand, sizeof stand, "%s", record->name);
 }
 
+static enum cellar_code refill(struct fixture *f,
+                               const struct cellar_spec *spec, size_t size,
+                               struct cellar_refilled *told)
+{
+    const struct cellar_refill_ask ask = {.size = size};
+    return cellar_refill(f->c, spec, &ask, told, &f->err);
+}
+
 /* One of the default spec, which the engine lists from then on. */
 static void fill(struct fixture *f)
 {
     struct cellar_spec spec;
-    size_t ready = 0;
+    struct cellar_refilled told = {0};
     cellar_spec_init(&spec);
-    if (cellar_refill(f->c, &spec, 1, &ready, &f->err) != CELLAR_OK)
+    if (refill(f, &spec, 1, &told) != CELLAR_OK)
         fail_msg("%s", f->err.msg);
-    assert_int_equal(ready, 1);
+    assert_int_equal(told.ready, 1);
     stand[0] = '\0';
     assert_int_equal(cellar_record_each(f->state_dir, note_stand, NULL, NULL),
                      CELLAR_OK);
@@ -410,21 +418,19 @@ static void the_last_failure_is_kept_until_a_success(void **state)
     struct cellar_spec spec;
     char key[CELLAR_READY_KEY_BYTES];
     char text[CELLAR_TROUBLE_MAX];
-    size_t ready = 0;
+    struct cellar_refilled told = {0};
     cellar_spec_init(&spec);
     cellar_ready_key(f->c, &spec, key);
     assert_false(cellar_refill_trouble(f->state_dir, key, text));
     fake.start_code = CELLAR_E_ENGINE;
-    assert_int_equal(cellar_refill(f->c, &spec, 2, &ready, &f->err),
-                     CELLAR_E_ENGINE);
+    assert_int_equal(refill(f, &spec, 2, &told), CELLAR_E_ENGINE);
     assert_true(cellar_refill_trouble(f->state_dir, key, text));
     assert_non_null(strstr(text, spec.image));
     fake.start_code = CELLAR_OK;
     fill(f);
     assert_false(cellar_refill_trouble(f->state_dir, key, text));
-    assert_int_equal(
-        cellar_refill(f->c, &spec, CELLAR_READY_MAX + 1, &ready, &f->err),
-        CELLAR_E_USAGE);
+    assert_int_equal(refill(f, &spec, CELLAR_READY_MAX + 1, &told),
+                     CELLAR_E_USAGE);
     forget_pools(f);
 }
 
