@@ -236,16 +236,22 @@ static void on_removed(void *user, const struct cellar_error *err)
     cellar_session_kick(s);
 }
 
+void cellar_session_explain(struct cellar_session *s, const char *reason)
+{
+    bool ended = strncmp(s->err.msg, CELLAR_STREAM_ENDED,
+                         strlen(CELLAR_STREAM_ENDED)) == 0;
+    size_t len = ended ? 0 : strlen(s->err.msg);
+    (void)snprintf(s->err.msg + len, sizeof s->err.msg - len, "%s%s",
+                   ended ? "" : ": ", reason);
+}
+
 static void on_reason(void *user, enum cellar_vital vital, const char *reason)
 {
     struct cellar_session *s = user;
     (void)vital;
     s->pending--;
-    if (reason && *reason && s->err.code == CELLAR_E_LOST) {
-        size_t len = strlen(s->err.msg);
-        (void)snprintf(s->err.msg + len, sizeof s->err.msg - len, ": %s",
-                       reason);
-    }
+    if (reason && *reason && s->err.code == CELLAR_E_LOST)
+        cellar_session_explain(s, reason);
     cellar_session_kick(s);
 }
 

@@ -205,6 +205,13 @@ void cellar_session_fail(struct cellar_session *s, bool keep,
                          enum cellar_code code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* What is said of a stream that is over, as long as nobody knows more. */
+#define CELLAR_STREAM_ENDED "the container ended"
+
+/* Adds the engine's reason to `err`; it says by itself that the container
+ * ended, so where nothing else was known it stands alone. */
+void cellar_session_explain(struct cellar_session *s, const char *reason);
+
 /* The stream's events, and what a verified message does. */
 extern const struct cellar_stream_events cellar_session_stream_events;
 

@@ -135,7 +135,7 @@ void cellar_session_detach(struct cellar_session *s,
     if (s->phase >= CELLAR_PHASE_LOST || s->detached)
         return;
     (void)snprintf(s->away, sizeof s->away, "%.199s",
-                   err ? err->msg : "the container ended");
+                   err ? err->msg : CELLAR_STREAM_ENDED);
     if (s->live_since_us > 0)
         give_time(s);
     s->detached = true;
@@ -169,7 +169,9 @@ static void on_vital(void *user, enum cellar_vital vital, const char *reason)
     }
     if (vital == CELLAR_VITAL_GONE) {
         s->diagnosed = true;
-        cellar_session_fail(s, false, CELLAR_E_LOST, "%s: %s", s->away, why);
+        cellar_session_fail(s, false, CELLAR_E_LOST, "%s", s->away);
+        if (reason && *reason)
+            cellar_session_explain(s, reason);
     } else if (s->live_since_us == 0) {
         cellar_session_fail(s, true, CELLAR_E_ENGINE,
                             "session '%s' could not be adopted: %s",

@@ -189,12 +189,12 @@ static void a_container_that_is_gone_is_lost_at_once(void **state)
     struct fixture *f = *state;
     prepare(f, NULL);
     fake.vital = CELLAR_VITAL_GONE;
-    fake.reason = "killed from outside";
+    fake.reason = "the container ended: killed from outside";
     agent.break_on_run = true;
     agent.heard = true;
     struct cellar_result *r = run(f, "x");
     assert_int_equal(r->status, CELLAR_STATUS_LOST);
-    assert_non_null(strstr(r->reason, "killed from outside"));
+    assert_string_equal(r->reason, fake.reason);
     assert_int_equal(fake.attaches, 0);
     cellar_result_free(r);
     assert_int_equal(cellar_stop(f->s, &f->err), CELLAR_OK);

@@ -41,6 +41,31 @@ static void an_unfit_image_is_an_error_that_leaves_nothing(void **state)
     assert_int_equal(fake.removes, 1);
 }
 
+/* As an agent does that does not know this host's greeting. */
+static void ends_unasked(struct fake_agent *agent,
+                         const struct cellar_message *msg)
+{
+    (void)msg;
+    agent->gone = true;
+}
+
+static void an_end_is_told_once_in_the_engines_words(void **state)
+{
+    struct fixture *f = *state;
+    fake.on_message = ends_unasked;
+    fake.reason = "the container ended: its agent was not greeted";
+    assert_int_equal(start(f, "a"), CELLAR_E_LOST);
+    assert_string_equal(f->err.msg, fake.reason);
+}
+
+static void an_end_that_nobody_knows_more_of_is_told_once(void **state)
+{
+    struct fixture *f = *state;
+    fake.on_message = ends_unasked;
+    assert_int_equal(start(f, "a"), CELLAR_E_LOST);
+    assert_string_equal(f->err.msg, "the container ended");
+}
+
 static void a_start_that_the_engine_refuses_leaves_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -272,6 +297,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         T(an_unfit_image_is_an_error_that_leaves_nothing),
+        T(an_end_is_told_once_in_the_engines_words),
+        T(an_end_that_nobody_knows_more_of_is_told_once),
         T(a_start_that_the_engine_refuses_leaves_nothing),
         T(an_agent_may_answer_before_the_engine_does),
         T(a_fault_before_the_engines_answer_leaves_nothing),
