@@ -8,7 +8,7 @@
 
 /* Launcher, Python's start and the extension take 15 ms, modules to preload
  * some seconds; a machine under the heaviest load still is far below this. */
-#define BOOT_US_MAX 60000000u
+#define BOOT_SECONDS_MAX 60u
 
 void cellar_lane_fault(struct cellar_lane *lane, enum cellar_fault code,
                        const char *text, struct cellar_bytes words)
@@ -45,7 +45,7 @@ void cellar_lane_start_worker(struct cellar_lane *lane)
     worker->out = worker->err = -1;
     cellar_usage_attach(&lane->usage, worker->pid);
     cellar_records_await(&lane->records, CELLAR_RECORDS_LAUNCHING);
-    lane->boot_end = lane->agent->now + BOOT_US_MAX;
+    lane->boot_end = lane->agent->now + BOOT_SECONDS_MAX * 1000000u;
 }
 
 /* What an exit status of launcher or bootstrap means. */
@@ -80,25 +80,36 @@ static struct cellar_bytes last_line(struct cellar_bytes words)
     return (struct cellar_bytes){newline + 1, words.len - skipped};
 }
 
+static bool imports(const struct cellar_lane *lane)
+{
+    return lane->hello.preload[0] &&
+           lane->records.phase == CELLAR_RECORDS_BOOTING;
+}
+
 /* Behind what ended a worker that was confined already: it may be a module
  * which did. */
 static const char *what_it_imports(const struct cellar_lane *lane,
                                    char text[32 + CELLAR_PRELOAD_MAX])
 {
-    bool imports =
-        lane->hello.preload[0] && lane->records.phase == CELLAR_RECORDS_BOOTING;
     (void)snprintf(text, 32 + CELLAR_PRELOAD_MAX, "%s%s",
-                   imports ? " while it imported " : "",
-                   imports ? lane->hello.preload : "");
+                   imports(lane) ? " while it imported " : "",
+                   imports(lane) ? lane->hello.preload : "");
     return text;
 }
 
 void cellar_lane_boot_is_over(struct cellar_lane *lane)
 {
-    char imports[32 + CELLAR_PRELOAD_MAX];
-    char text[64 + sizeof(imports)];
-    (void)snprintf(text, sizeof(text), "the worker did not become ready%s",
-                   what_it_imports(lane, imports));
+    char text[192 + CELLAR_PRELOAD_MAX];
+    if (imports(lane))
+        (void)snprintf(text, sizeof(text),
+                       "the import of a module of --preload did not end within "
+                       "%u s; import them in a cell to see which, and where it "
+                       "stands: %s",
+                       BOOT_SECONDS_MAX, lane->hello.preload);
+    else
+        (void)snprintf(text, sizeof(text),
+                       "the worker did not become ready within %u s",
+                       BOOT_SECONDS_MAX);
     cellar_lane_fault(lane, CELLAR_FAULT_WORKER, text,
                       cellar_output_tail(&lane->output));
 }
@@ -121,17 +132,17 @@ static void fault_of_boot(struct cellar_lane *lane, int status)
             cellar_lane_fault(lane, boot_faults[i].fault, "", words);
             return;
         }
-    char imports[32 + CELLAR_PRELOAD_MAX];
-    char text[96 + sizeof(imports)];
-    (void)what_it_imports(lane, imports);
+    char modules[32 + CELLAR_PRELOAD_MAX];
+    char text[96 + sizeof(modules)];
+    (void)what_it_imports(lane, modules);
     if (WIFSIGNALED(status))
         snprintf(text, sizeof(text), "the worker was killed by signal %d%s%s",
                  WTERMSIG(status),
                  cellar_usage_oom(&lane->usage) ? " (out of memory)" : "",
-                 imports);
+                 modules);
     else
         snprintf(text, sizeof(text), "the worker exited with status %d%s",
-                 WEXITSTATUS(status), imports);
+                 WEXITSTATUS(status), modules);
     cellar_lane_fault(lane, CELLAR_FAULT_WORKER, text, words);
 }
 
