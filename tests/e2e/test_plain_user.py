@@ -109,6 +109,15 @@ class WithoutGroups(PlainUserTest):
                                       fields["Seccomp"]))
         self.assertEqual("42\n", self.ok("exec", "lab", "6 * 7"))
 
+    def test_without_a_limit_a_kill_is_told_as_one(self):
+        self.ok("start", *allow(*LIMITS), "lab")
+        result = json.loads(self.run_as_user(
+            "exec", "--json", "lab",
+            "import os; os.kill(os.getpid(), 9)").stdout)
+        self.assertEqual(("killed", "SIGKILL", None),
+                         (result["status"], result["signal"],
+                          result["limit"]))
+
     def test_the_agent_is_closed_to_the_session(self):
         self.ok("start", *allow(*LIMITS), "lab")
         told = self.ok("exec", "lab", "-", stdin=(
@@ -194,16 +203,32 @@ class WithGroups(PlainUserTest):
                         os.chown(os.path.join(folder, name), USER, USER)
             cls.GROUPS.append(inner)
 
-    def test_limits_hold(self):
+    def test_limits_hold_and_are_told(self):
         self.ok("start", "--memory", "64m", "lab")
         usage, = json.loads("[%s]" % self.ok(
             "stats", "--json", "--count", "1", "lab"))
         self.assertEqual(64 << 20, usage["memory_limit_bytes"])
         result = json.loads(self.run_as_user(
             "exec", "--json", "lab", "len(bytearray(200 << 20))").stdout)
-        # Which limit it was is told where groups can be looked at inside.
-        self.assertIn(result["status"], ("out_of_memory", "killed"), result)
+        self.assertEqual("out_of_memory", result["status"], result)
+        self.assertEqual({"name": "memory", "value": 64 << 20,
+                          "unit": "bytes"}, result["limit"])
         self.assertEqual("2\n", self.ok("exec", "lab", "1 + 1"))
+
+    def test_its_groups_can_not_be_written_from_inside(self):
+        self.ok("start", "--memory", "64m", "lab")
+        told = self.ok("exec", "lab", "-", stdin=(
+            "import os\n"
+            "opened = []\n"
+            "for folder, _, names in os.walk('/sys/fs/cgroup'):\n"
+            "    for name in names:\n"
+            "        try: opened.append(open(os.path.join(folder, name), 'r+'))\n"
+            "        except OSError: pass\n"
+            "    try: os.mkdir(os.path.join(folder, 'more'))\n"
+            "    except OSError: continue\n"
+            "    opened.append(folder)\n"
+            "opened"))
+        self.assertEqual("[]\n", told)
 
 
 if __name__ == "__main__":

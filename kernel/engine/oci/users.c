@@ -10,7 +10,8 @@
 #include "../docker/verify.h"
 #include "oci.h"
 
-#define ROOT "/sys/fs/cgroup"
+#define ROOT          "/sys/fs/cgroup"
+#define OWN_GROUP_MAX 1024
 
 /* Who root is inside: the user. A runtime sets the container up as root. */
 struct range {
@@ -87,11 +88,10 @@ enum cellar_code cellar_oci_subuid_find(struct cellar_error *err)
 
 /* -------------------------------------------------------------- groups -- */
 
-/* Whether this user may make groups below the one it is in: in v1 its own, in
- * v2 beside it. */
-static bool may_make(char *line)
+/* What a line of /proc/self/cgroup tells of: in v1 the group this process is
+ * in, in v2 the one above. */
+static bool own_group(char *line, char path[OWN_GROUP_MAX])
 {
-    char path[1024];
     char *rest = line;
     (void)strsep(&rest, ":");
     const char *names = strsep(&rest, ":");
@@ -101,9 +101,16 @@ static bool may_make(char *line)
     char *slash = strrchr(rest, '/');
     if (!*names && slash)
         *slash = '\0';
-    int n = snprintf(path, sizeof(path), ROOT "%s%s%s", *names ? "/" : "",
+    int n = snprintf(path, OWN_GROUP_MAX, ROOT "%s%s%s", *names ? "/" : "",
                      names, rest);
-    return n > 0 && (size_t)n < sizeof(path) && access(path, W_OK) == 0;
+    return n > 0 && n < OWN_GROUP_MAX;
+}
+
+/* Whether this user may make groups there. */
+static bool may_make(char *line)
+{
+    char path[OWN_GROUP_MAX];
+    return own_group(line, path) && access(path, W_OK) == 0;
 }
 
 bool cellar_oci_groups_are_ours(void)
@@ -163,9 +170,35 @@ static enum cellar_code put_groups(const struct cellar_spec *spec,
                : cellar_fail(err, CELLAR_E_NOMEM, "users: out of memory");
 }
 
-/* What the kernel lets nobody mount in a user namespace. */
-static void drop_group_mount(json_t *config)
+/* Where in the hierarchy of memory the group of `id` will be; false: nowhere.
+ */
+static bool memory_group(const json_t *config, const char *id,
+                         char path[OWN_GROUP_MAX])
 {
+    char line[1024];
+    char own[OWN_GROUP_MAX];
+    bool found = false;
+    FILE *file = cellar_json_at(config, "linux.cgroupsPath")
+                     ? fopen("/proc/self/cgroup", "re")
+                     : NULL;
+    while (file && !found && fgets(line, sizeof(line), file)) {
+        const char *names = strchr(line, ':');
+        found = names && strncmp(names, ":memory:", 8) == 0 &&
+                own_group(line, own) &&
+                (size_t)snprintf(path, OWN_GROUP_MAX, "%s/%s", own, id) <
+                    OWN_GROUP_MAX;
+    }
+    if (file)
+        (void)fclose(file);
+    return found;
+}
+
+/* Groups of v1 nobody can mount in a user namespace: there the container sees
+ * what the agent needs, its own group of memory, from outside. */
+static enum cellar_code put_group_mount(json_t *config, const char *id,
+                                        struct cellar_error *err)
+{
+    char path[OWN_GROUP_MAX];
     json_t *mounts = json_object_get(config, "mounts");
     size_t i = 0;
     json_t *row = NULL;
@@ -174,9 +207,17 @@ static void drop_group_mount(json_t *config)
         const char *type = json_string_value(json_object_get(row, "type"));
         if (type && strcmp(type, "cgroup") == 0) {
             (void)json_array_remove(mounts, i);
-            return;
+            break;
         }
     }
+    if (!memory_group(config, id, path))
+        return CELLAR_OK;
+    row = json_pack("{s:s, s:s, s:s, s:[s, s, s, s, s]}", "destination",
+                    ROOT "/memory", "type", "bind", "source", path, "options",
+                    "bind", "ro", "nosuid", "noexec", "nodev");
+    return json_array_append_new(mounts, row) == 0
+               ? CELLAR_OK
+               : cellar_fail(err, CELLAR_E_NOMEM, "users: out of memory");
 }
 
 /* ------------------------------------------------------------ mappings -- */
@@ -310,6 +351,6 @@ enum cellar_code cellar_oci_users(const struct cellar_spec *spec,
     if (!code)
         code = keep_quotas(config, err);
     if (!code && access(ROOT "/cgroup.controllers", F_OK) != 0)
-        drop_group_mount(config);
+        code = put_group_mount(config, id, err);
     return code;
 }
