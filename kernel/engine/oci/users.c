@@ -103,7 +103,8 @@ static bool own_group(char *line, char path[OWN_GROUP_MAX])
         *slash = '\0';
     int n = snprintf(path, OWN_GROUP_MAX, ROOT "%s%s%s", *names ? "/" : "",
                      names, rest);
-    return n > 0 && n < OWN_GROUP_MAX;
+    /* Of a process that is outside of its namespace: "/../other". */
+    return n > 0 && n < OWN_GROUP_MAX && !strstr(path, "..");
 }
 
 /* Whether this user may make groups there. */
@@ -121,7 +122,8 @@ bool cellar_oci_groups_are_ours(void)
     FILE *file = fopen("/proc/self/cgroup", "re");
     bool v2 = access(ROOT "/cgroup.controllers", F_OK) == 0;
     while (file && fgets(line, sizeof(line), file)) {
-        const char *names = strchr(line, ':') + 1;
+        const char *colon = strchr(line, ':');
+        const char *names = colon ? colon + 1 : "";
         if (v2 && *names == ':' && may_make(line))
             have = 3;
         for (size_t i = 0; !v2 && i < 3; i++) {

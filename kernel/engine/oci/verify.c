@@ -528,6 +528,8 @@ static const char *check_tmpfs_at(struct look *l, const char *place)
     {
         const char *text = json_string_value(one);
         char expected[64];
+        if (!text)
+            return wrong(l, "an option of %s is no text", place);
         if (strncmp(text, "size=", 5) == 0)
             (void)snprintf(expected, sizeof(expected), "size=%" PRIu64 "k",
                            (uint64_t)(strtoull(text + 5, NULL, 10) + 1023) /
