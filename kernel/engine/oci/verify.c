@@ -314,15 +314,39 @@ struct mount {
     char super[512];
 };
 
+static bool is_octal(char c)
+{
+    return c >= '0' && c <= '7';
+}
+
+/* In place: what would end a field the kernel tells as \040 and the like. */
+static void unescape(char *text)
+{
+    char *to = text;
+    for (const char *at = text; *at; to++) {
+        bool coded = at[0] == '\\' && is_octal(at[1]) && is_octal(at[2]) &&
+                     is_octal(at[3]);
+        *to =
+            coded
+                ? (char)((at[1] - '0') * 64 + (at[2] - '0') * 8 + (at[3] - '0'))
+                : *at;
+        at += coded ? 4 : 1;
+    }
+    *to = '\0';
+}
+
 /* A line: ids, a device, a root, the place, options, fields up to "-", type,
- * source, options of the file system. Place may have \040 for a space. */
+ * source, options of the file system. */
 static bool parse_mount(char *line, struct mount *mount)
 {
     const char *dash = strstr(line, " - ");
-    return dash &&
-           sscanf(line, "%*s %*s %*s %*s %1023s %255s", mount->place,
-                  mount->options) == 2 &&
-           sscanf(dash, " - %63s %*s %511s", mount->type, mount->super) == 2;
+    if (!dash ||
+        sscanf(line, "%*s %*s %*s %*s %1023s %255s", mount->place,
+               mount->options) != 2 ||
+        sscanf(dash, " - %63s %*s %511s", mount->type, mount->super) != 2)
+        return false;
+    unescape(mount->place);
+    return true;
 }
 
 /* Whether `option` is one of those between commas. */
