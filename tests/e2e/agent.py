@@ -10,26 +10,14 @@ import subprocess
 import threading
 import time
 
-from cellar_test import docker
+from raw import Box
 
 HOST = os.environ["CELLAR_AGENT_HOST"]
-IMAGE = "cellar-runtime:slim"
-# A user of this test process's own: the kernel counts processes by user, over
-# all containers.
-UID = 1 << 24 | os.getpid()
-PROTECTION = ["--user", "%d:%d" % (UID, UID), "--cap-drop", "ALL",
-              "--read-only", "--security-opt", "no-new-privileges",
-              "--network", "none", "--pids-limit", "128", "--memory", "256m",
-              "--memory-swap", "256m", "--log-driver", "none",
-              "--tmpfs", "/tmp:noexec,mode=1777,size=32m",
-              "--tmpfs", "/dev/shm:noexec,mode=1777,size=32m"]
 DEADLINE = 30
 
 OK, ERROR, INTERRUPTED, TIMEOUT, OUT_OF_MEMORY, KILLED, EXITED = range(7)
 KEPT, RESTORED, FRESH = range(3)
 NO_PYTHON, MUSL, OLD_PYTHON, EXTENSION, SANDBOX, WORKER, INTERNAL = range(1, 8)
-
-counter = iter(range(1, 1 << 30))
 
 
 def unhex(text):
@@ -55,17 +43,13 @@ class Done:
 
 
 class Agent:
-    """A container whose agent waits for its key."""
+    """A container whose agent waits for its key; `options` are a Box's."""
 
-    def __init__(self, *options, image=IMAGE, lease_ms=600000,
-                 policy=0):
-        self.name = "cellar-e2e-agent-%d-%d" % (os.getpid(), next(counter))
-        docker("create", "-i", "--name", self.name, *PROTECTION, *options,
-               "--entrypoint", "/cellar/agent", image)
+    def __init__(self, lease_ms=600000, policy=0, **options):
+        self.box = Box(**options)
         self.process = subprocess.Popen(
-            [HOST, "docker", "start", "-ai", self.name], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE)
+            [HOST, *self.box.command], text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.lines = queue.Queue()
         self.words = []
         self.cells = 0
@@ -130,8 +114,7 @@ class Agent:
         return int(self.wait("eof")[0])
 
     def remove(self):
-        subprocess.run(["docker", "rm", "-f", self.name], check=False,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.box.remove()
         self.process.kill()
         self.process.wait(DEADLINE)
         for pipe in (self.process.stdin, self.process.stdout,

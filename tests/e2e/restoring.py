@@ -57,10 +57,10 @@ FATAL = {
 
 
 class RestoreTest(unittest.TestCase):
-    OPTIONS = ()
+    MEMORY = "256m"
 
-    def live(self, *options, policy=AUTO, **more):
-        agent = Agent(*self.OPTIONS, *options, policy=policy, **more)
+    def live(self, policy=AUTO, **options):
+        agent = Agent(policy=policy, **{"memory": self.MEMORY, **options})
         self.addCleanup(agent.remove)
         agent.ready()
         return agent

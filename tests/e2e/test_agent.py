@@ -6,20 +6,20 @@ import tempfile
 import time
 import unittest
 
-from agent import (DEADLINE, ERROR, EXITED, FRESH, IMAGE, INTERRUPTED, KEPT,
-                   KILLED, NO_PYTHON, OK, OUT_OF_MEMORY, PROTECTION, TIMEOUT,
-                   Agent, unhex)
-from cellar_test import docker
+from agent import (DEADLINE, EXITED, FRESH, INTERRUPTED, KEPT, KILLED,
+                   NO_PYTHON, OK, TIMEOUT, Agent, unhex)
+from cellar_test import OCI
+from raw import Box
 
 
 class AgentTest(unittest.TestCase):
-    def agent(self, *options, **more):
-        agent = Agent(*options, **more)
+    def agent(self, **options):
+        agent = Agent(**options)
         self.addCleanup(agent.remove)
         return agent
 
-    def live(self, *options, **more):
-        agent = self.agent(*options, **more)
+    def live(self, **options):
+        agent = self.agent(**options)
         agent.ready()
         return agent
 
@@ -46,29 +46,29 @@ class Start(AgentTest):
         agent.hello()
         self.assertAlive(agent)
 
-    def refused(self, *options, stdin):
-        return subprocess.run(
-            ["docker", "run", "--rm", *PROTECTION, *options, "--entrypoint",
-             "/cellar/agent", IMAGE], input=stdin, capture_output=True,
-            text=True, timeout=DEADLINE, check=False)
+    def refused(self, stdin, **options):
+        box = Box(**options)
+        self.addCleanup(box.remove)
+        return subprocess.run(box.command, input=stdin, capture_output=True,
+                              text=True, timeout=DEADLINE, check=False)
 
     def test_refuses_to_run_below_an_init(self):
-        done = self.refused("-i", "--init", stdin="")
+        done = self.refused("", init=True)
         self.assertEqual(1, done.returncode)
         self.assertIn("without an init", done.stderr)
 
     def test_refuses_a_stranger_on_stdin(self):
-        done = self.refused("-i", stdin="GET / HTTP/1.1\r\n" * 10)
+        done = self.refused("GET / HTTP/1.1\r\n" * 10)
         self.assertEqual((2, ""), (done.returncode, done.stdout))
         self.assertIn("cellar start", done.stderr)
 
     def test_says_so_when_there_is_no_stdin(self):
-        done = self.refused(stdin="")
+        done = self.refused("", is_open=False)
         self.assertEqual(2, done.returncode)
         self.assertIn("cellar start", done.stderr)
 
     def test_a_worker_that_cannot_start_is_a_fault_until_a_reset(self):
-        agent = self.agent("--env", "PATH=relative:/nowhere")
+        agent = self.agent(path="relative:/nowhere")
         agent.hello()
         code, text = agent.wait("fault")
         self.assertEqual(NO_PYTHON, int(code))
@@ -193,7 +193,7 @@ class Host(AgentTest):
     def test_the_engines_sigterm_ends_it_at_once(self):
         agent = self.live()
         began = time.monotonic()
-        docker("stop", "--time", "20", agent.name)
+        agent.box.terminate()
         self.assertEqual(0, agent.end())
         self.assertLess(time.monotonic() - began, 15)
 
@@ -202,8 +202,8 @@ class Mounts(AgentTest):
     def test_only_what_is_mounted_for_writing_is_written(self):
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o777)
-            agent = self.live("-v", folder + ":/da ta:rw",
-                              "-v", folder + ":/data:ro")
+            agent = self.live(mounts=(folder + ":/da ta:rw",
+                                      folder + ":/data"))
             done = agent.run("open('/da ta/file', 'w').write('text')")
             self.assertEqual({b"text/plain": b"4"}, done.result)
             for place in ("/data/file", "/dev/file", "/etc/hosts",
@@ -251,8 +251,8 @@ class Worker(AgentTest):
         done = agent.run(
             "import ctypes, os\n"
             "libc = ctypes.CDLL(None)\n"
-            "assert libc.semget(0, 5, 0o1600) >= 0\n"
-            "assert libc.msgget(0, 0o1600) >= 0\n"
+            "libc.semget(0, 5, 0o1600)\n"
+            "libc.msgget(0, 0o1600)\n"
             "os.chdir('/tmp')\n"
             "for i in range(500):\n"
             "    os.mkdir('d'); os.chdir('d'); open('f', 'w').close()\n"
@@ -263,7 +263,9 @@ class Worker(AgentTest):
             "    return [open('/proc/sysvipc/' + n).read().count('\\n')\n"
             "            for n in ('sem', 'msg', 'shm')]\n"
             "count()")
-        self.assertEqual({b"text/plain": b"[2, 2, 1]"}, done.result)
+        # Cellar's own policy, with which the oci engine runs it, has none.
+        self.assertEqual({b"text/plain": b"[1, 1, 1]" if OCI else
+                          b"[2, 2, 1]"}, done.result)
         agent.say("reset")
         self.assertEqual("2", agent.wait("ready")[0])
         done = agent.run(

@@ -14,7 +14,7 @@ THREADED = ("FROM %s\n"
 
 
 class LibraryTest(RestoreTest):
-    OPTIONS = "--memory", "512m", "--memory-swap", "512m"
+    MEMORY = "512m"
     IMAGE = DATA
 
     def setUp(self):

@@ -99,7 +99,7 @@ class Model:
 
 
 class Soak(RestoreTest):
-    OPTIONS = "--memory", "192m", "--memory-swap", "192m"
+    MEMORY = "192m"
 
     def setUp(self):
         self.program = Program()

@@ -76,10 +76,8 @@ def signals(pid, number):
 class CopiesTest(RestoreTest):
     """A session with three copies: a named one and two automatic ones."""
 
-    OPTIONS = "--memory", "256m", "--memory-swap", "256m"
-
-    def attacked(self, *options, **more):
-        agent = self.live(*options, **more)
+    def attacked(self, **options):
+        agent = self.live(**options)
         self.ok(agent, "x = 'named'" + ATTEMPT + COPIES + SIGNALS)
         self.must(agent, "checkpoint", "named")
         self.ok(agent, "x = 'older'")

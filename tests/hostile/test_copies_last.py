@@ -210,7 +210,7 @@ class Memory(CopiesTest):
 
     def test_a_full_tmpfs(self):
         """It is memory of the session's that no process has."""
-        agent = self.attacked("--memory", "128m", "--memory-swap", "128m")
+        agent = self.attacked(memory="128m")
         for _ in range(3):
             done = agent.run(
                 "for folder in '/tmp', '/dev/shm':\n"
