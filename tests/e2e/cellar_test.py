@@ -27,6 +27,7 @@ CELLAR = os.environ.get("CELLAR_BIN", "cellar")
 ENGINE = os.environ.get("CELLAR_ENGINE", "docker")
 OCI = ENGINE == "oci"
 needs_docker = unittest.skipIf(OCI, "it is about the Docker Engine's own")
+needs_oci = unittest.skipUnless(OCI, "it is about the oci engine's own")
 STATE_DIR = tempfile.mkdtemp(prefix="cellar-e2e-")
 ENVIRONMENT = dict(os.environ, CELLAR_STATE_DIR=STATE_DIR,
                    XDG_CONFIG_HOME=STATE_DIR)  # no defaults of the user's own
@@ -64,13 +65,18 @@ def docker(*arguments):
                           stdout=subprocess.PIPE, text=True).stdout
 
 
+def rootfs_of(image):
+    """Where of_image() has it unpacked."""
+    return os.path.join(os.environ["CELLAR_BINARY_DIR"], "rootfs",
+                        image.replace(":", "-"))
+
+
 def of_image(image):
-    """The options of a session made of one of Cellar's images; on oci, of what
-    `cellar image unpack` made of it, once for all tests."""
+    """The options of a session made of an image; on oci, of what `cellar image
+    unpack` made of it, once for all tests."""
     if not OCI:
         return "--image", image
-    folder = os.path.join(os.environ["CELLAR_BINARY_DIR"], "rootfs",
-                          image.replace(":", "-"))
+    folder = rootfs_of(image)
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     if not os.path.isdir(folder):
         done = run("--engine", "docker", "image", "unpack", image, folder)

@@ -2,11 +2,14 @@
 
     with debian_image("trixie", "python3-minimal") as base, \\
             custom_image("FROM %s\\nRUN rm /etc/motd\\n" % base) as image:
-        run("run", "--image", image, "-", stdin="1 + 1")
+        run("run", *of_image(image), "-", stdin="1 + 1")
+
+The Docker Engine makes them on either engine.
 """
 
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 
@@ -41,6 +44,7 @@ class custom_image:
 
     def __exit__(self, *_):
         docker("image", "rm", "--force", self.name)
+        shutil.rmtree(cellar_test.rootfs_of(self.name), ignore_errors=True)
 
 
 class debian_image:

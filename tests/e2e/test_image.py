@@ -1,12 +1,17 @@
 """The runtime images: what is in them, and what they are made on."""
 
+import glob
+import io
+import os
 import shutil
+import stat
 import subprocess
+import tarfile
 import tempfile
 import unittest
 
 import cellar_test
-from cellar_test import docker, run
+from cellar_test import docker, needs_docker, needs_oci, of_image, run
 from engine_proxy import EngineProxy
 from images import DATA, SLIM, custom_image
 
@@ -28,15 +33,8 @@ def inside(image, *command):
 
 
 class Images(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        for variant in "slim", "data":
-            done = run("image", "build", "--variant", variant, timeout=900)
-            if done.status != 0:
-                raise AssertionError(done.err)
-
     def value(self, image, code, status=0):
-        done = run("run", "--image", image, "-", stdin=code)
+        done = run("run", *of_image(image), "-", stdin=code)
         self.assertEqual(status, done.status, done.err)
         return done.out
 
@@ -62,6 +60,7 @@ print(frame.y.mean(), open("/tmp/figure.png", "rb").read(4)[1:].decode())
         self.assertIn("ModuleNotFoundError",
                       self.value(SLIM, "import numpy", status=1))
 
+    @needs_docker
     def test_labels(self):
         for variant in "slim", "data":
             image = "cellar-runtime:" + variant
@@ -70,6 +69,7 @@ print(frame.y.mean(), open("/tmp/figure.png", "rb").read(4)[1:].decode())
             self.assertEqual(variant, label(image, "variant"))
             self.assertRegex(label(image, "runtime"), "^[0-9a-f]{16}$")
 
+    @needs_docker
     def test_runtime_files_are_roots_and_some_are_unreadable(self):
         listed = inside(SLIM, "find", "/cellar", "-printf", "%p %m %U:%G\n")
         files = dict(line.split(" ", 1) for line in listed.splitlines())
@@ -81,15 +81,18 @@ print(frame.y.mean(), open("/tmp/figure.png", "rb").read(4)[1:].decode())
             if path not in unreadable:
                 self.assertIn(what, ("755 0:0", "644 0:0"), path)
 
+    @needs_docker
     def test_nothing_is_setuid(self):
         for image in SLIM, DATA:
             self.assertEqual("", inside(image, "find", "/", "-xdev", "-type",
                                         "f", "-perm", "/6000"))
 
+    @needs_docker
     def test_no_package_lists_are_left(self):
         self.assertEqual("", inside(SLIM, "find", "/var/lib/apt/lists",
                                     "-type", "f"))
 
+    @needs_docker
     def test_second_build_changes_nothing(self):
         before = image_id(SLIM)
         done = run("image", "build")
@@ -97,6 +100,76 @@ print(frame.y.mean(), open("/tmp/figure.png", "rb").read(4)[1:].decode())
         self.assertEqual(before, image_id(SLIM))
 
 
+@needs_oci
+class Unpacked(unittest.TestCase):
+    """A folder in an image's place."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.root = os.path.join(folder.name, "root")
+
+    def unpack(self, image, *more):
+        return run("--engine", "docker", "image", "unpack", image, *more)
+
+    def test_has_what_the_image_has_and_gives_no_rights(self):
+        self.assertEqual((0, self.root + "\n", ""),
+                         self.unpack(SLIM, self.root))
+        self.assertEqual([self.root], glob.glob(self.folder + "/*"))
+        for folder, folders, files in os.walk(self.root):
+            for name in folders + files:
+                path = os.path.join(folder, name)
+                mode = os.lstat(path).st_mode
+                self.assertEqual(0, mode & 0o6000, path)
+                self.assertTrue(stat.S_ISDIR(mode) or stat.S_ISREG(mode) or
+                                stat.S_ISLNK(mode), path)
+        self.assertEqual(0o41777, os.stat(self.root + "/tmp").st_mode)
+        done = run("run", "--rootfs", self.root, "-", stdin=(
+            "open('/etc/os-release').readline(), __import__('os').getuid()"))
+        with open(self.root + "/etc/os-release", encoding="utf-8") as file:
+            self.assertIn(repr(file.readline()), done.out)
+
+    def test_nothing_is_overwritten(self):
+        os.mkdir(self.root)
+        done = self.unpack(SLIM, self.root)
+        self.assertEqual(3, done.status)
+        self.assertIn("--rootfs", done.err)
+        self.assertEqual([], os.listdir(self.root))
+
+    def test_an_image_that_is_not_there_leaves_nothing(self):
+        done = self.unpack("localhost:1/none:x", self.root)
+        self.assertEqual(3, done.status)
+        self.assertIn("localhost:1/none:x", done.err)
+        self.assertEqual([], os.listdir(self.folder))
+
+    def test_links_that_lead_out_are_not_followed(self):
+        """The folders that a container needs are made in the image's own."""
+        out = os.path.join(self.folder, "out")
+        os.mkdir(out)
+        lines = "FROM scratch\nADD tar.tar /\n"
+        with io.BytesIO() as file:
+            with tarfile.open(fileobj=file, mode="w") as tar:
+                link = tarfile.TarInfo("sys/fs")
+                link.type, link.linkname = tarfile.SYMTYPE, out
+                tar.addfile(link)
+            content = file.getvalue()
+        with custom_image(lines, **{"tar.tar": content}) as image:
+            done = self.unpack(image, self.root)
+        self.assertEqual(3, done.status, done.err)
+        self.assertIn("/sys/fs", done.err)
+        self.assertEqual([], os.listdir(out))
+        self.assertEqual(["out"], os.listdir(self.folder))
+
+    def test_the_oci_engine_says_who_has_images(self):
+        for words in ["build"], ["unpack", SLIM, self.root]:
+            done = run("image", *words)
+            self.assertEqual(2, done.status)
+            self.assertIn("--engine docker", done.err)
+        self.assertEqual([], os.listdir(self.folder))
+
+
+@needs_docker
 class Bases(unittest.TestCase):
     def test_from_debians_packages_where_nothing_can_be_pulled(self):
         hidden = ["debian:12-slim", "cellar-base:bookworm"]
