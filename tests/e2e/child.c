@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,4 +44,35 @@ int child_lines(const char *const argv[],
     if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
         return -1;
     return WEXITSTATUS(status);
+}
+
+/* In Docker's words, and in those of an OCI runtime. */
+static const struct {
+    const char *docker[2];
+    const char *oci[2];
+} words[] = {{{"pause", NULL}, {"pause", NULL}},
+             {{"unpause", NULL}, {"resume", NULL}},
+             {{"rm", "-f"}, {"delete", "--force"}}};
+
+int child_from_outside(const char *word, const char *container)
+{
+    char root[512];
+    const char *argv[8] = {"docker"};
+    const char *engine = getenv("CELLAR_ENGINE");
+    bool oci = engine && strcmp(engine, "oci") == 0;
+    size_t n = 1;
+    size_t at = 0;
+    while (strcmp(words[at].docker[0], word) != 0)
+        at++;
+    snprintf(root, sizeof root, "%s/oci/.run", getenv("CELLAR_STATE_DIR"));
+    if (oci) {
+        argv[0] = "runc";
+        argv[n++] = "--root";
+        argv[n++] = root;
+    }
+    const char *const *own = oci ? words[at].oci : words[at].docker;
+    for (size_t i = 0; i < 2 && own[i]; i++)
+        argv[n++] = own[i];
+    argv[n] = container;
+    return child_lines(argv, NULL, NULL);
 }

@@ -8,4 +8,8 @@
 int child_lines(const char *const argv[],
                 void (*line)(void *user, const char *text), void *user);
 
+/* What an administrator may do to a container of this process's state
+ * directory: "pause", "unpause" or "rm". As child_lines. */
+int child_from_outside(const char *word, const char *container);
+
 #endif

@@ -297,32 +297,24 @@ static void a_quiet_one_is_served_beside_floods(void **state)
     }
 }
 
-/* What Docker calls it, and an OCI runtime. */
-static void from_outside(const char *dockers, const char *runtimes,
-                         const struct one *one)
+static void from_outside(const char *word, const struct one *one)
 {
-    char root[512];
     const char *id = cellar_session_container(one->session);
-    const char *engine = getenv("CELLAR_ENGINE");
-    const char *const docker[] = {"docker", dockers, id, NULL};
-    const char *const runc[] = {"runc", "--root", root, runtimes, id, NULL};
-    bool oci = engine && strcmp(engine, "oci") == 0;
-    snprintf(root, sizeof root, "%s/oci/.run", getenv("CELLAR_STATE_DIR"));
-    assert_int_equal(0, child_lines(oci ? runc : docker, NULL, NULL));
+    assert_int_equal(0, child_from_outside(word, id));
 }
 
 static void a_paused_one_holds_up_no_other(void **state)
 {
     struct world *w = *state;
     struct one *paused = &w->many[MANY - 1];
-    from_outside("pause", "pause", paused);
+    from_outside("pause", paused);
     run_in_all(w, "me * 3");
     for (unsigned i = 0; i < MANY - 1; i++) {
         wait_for_one(w, &w->many[i]);
         assert_own_number(&w->many[i], 3);
     }
     assert_true(paused->under_way);
-    from_outside("unpause", "resume", paused);
+    from_outside("unpause", paused);
     wait_for_one(w, paused);
     assert_own_number(paused, 3);
 }
