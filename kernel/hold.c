@@ -12,6 +12,14 @@
 
 /* ------------------------------------------------------- directories -- */
 
+static enum cellar_code fail_state(struct cellar_error *err, const char *path)
+{
+    return cellar_fail_errno(err, errno,
+                             "state directory %.300s (--state-dir or "
+                             "CELLAR_STATE_DIR names another)",
+                             path);
+}
+
 /* mkdir -p, 0700. */
 static enum cellar_code make_path(const char *path, struct cellar_error *err)
 {
@@ -26,7 +34,7 @@ static enum cellar_code make_path(const char *path, struct cellar_error *err)
         memcpy(partial, path, i);
         partial[i] = '\0';
         if (mkdir(partial, 0700) < 0 && errno != EEXIST)
-            return cellar_fail_errno(err, errno, "state directory %s", partial);
+            return fail_state(err, partial);
     }
     return CELLAR_OK;
 }
@@ -77,7 +85,7 @@ static enum cellar_code check_owner(int fd, const char *path,
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
-        return cellar_fail_errno(err, errno, "state directory %s", path);
+        return fail_state(err, path);
     if (st.st_uid != geteuid())
         return cellar_fail(err, CELLAR_E_USAGE,
                            "state directory %s belongs to user %lu, who could "
@@ -101,13 +109,13 @@ enum cellar_code cellar_state_open(const char *path,
         return code;
     CELLAR_AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return cellar_fail_errno(err, errno, "state directory %s", path);
+        return fail_state(err, path);
     code = check_owner(fd, path, err);
     if (code != CELLAR_OK)
         return code;
     if ((mkdirat(fd, "sessions", 0700) < 0 && errno != EEXIST) ||
         (mkdirat(fd, "supervisors", 0700) < 0 && errno != EEXIST))
-        return cellar_fail_errno(err, errno, "state directory %s", path);
+        return fail_state(err, path);
     if (read_owner(fd, owner) == CELLAR_OK)
         return CELLAR_OK;
     return make_owner(fd, owner, err);

@@ -43,6 +43,21 @@ void cellar_branches_free(const char *state_dir,
     free(branches);
 }
 
+/* Its own name, and one that is given twice, this process holds already. */
+static enum cellar_code check_name(const struct cellar_session *s,
+                                   const char *const *names, size_t i,
+                                   struct cellar_error *err)
+{
+    bool used = strcmp(names[i], s->record.name) == 0;
+    for (size_t j = 0; j < i && !used; j++)
+        used = strcmp(names[i], names[j]) == 0;
+    return used ? cellar_fail(err, CELLAR_E_EXISTS,
+                              "'%.63s' is the session itself, or given twice: "
+                              "each branch needs a name of its own",
+                              names[i])
+                : CELLAR_OK;
+}
+
 /* Held until the branch is recorded, so that nobody takes the name meanwhile.
  * What is left of a lost session is in nobody's way. */
 static enum cellar_code take_name(struct cellar_session *s, const char *name,
@@ -62,9 +77,12 @@ static enum cellar_code take_name(struct cellar_session *s, const char *name,
     sodium_memzero(record.key, sizeof record.key);
     if (code == CELLAR_E_NOT_FOUND || (code == CELLAR_OK && record.lost[0]))
         return CELLAR_OK;
-    return code != CELLAR_OK ? code
-                             : cellar_fail(err, CELLAR_E_EXISTS,
-                                           "session '%s' exists already", name);
+    return code != CELLAR_OK
+               ? code
+               : cellar_fail(err, CELLAR_E_EXISTS,
+                             "session '%s' exists already; take another "
+                             "name, or end it: 'cellar stop %s'",
+                             name, name);
 }
 
 static enum cellar_code take_names(struct cellar_session *s,
@@ -76,7 +94,9 @@ static enum cellar_code take_names(struct cellar_session *s,
     for (size_t i = 0; i < count && code == CELLAR_OK; i++) {
         branches->all[i].hold = CELLAR_HOLD_NONE;
         branches->count = i + 1;
-        code = take_name(s, names[i], &branches->all[i], err);
+        code = check_name(s, names, i, err);
+        if (code == CELLAR_OK)
+            code = take_name(s, names[i], &branches->all[i], err);
     }
     return code;
 }

@@ -66,7 +66,7 @@ static int take(struct cellar_front *front, const char *tag)
 static int drop(struct cellar_front *front, const char *tag)
 {
     if (cellar_checkpoint_drop(front->session, tag, &front->err) != CELLAR_OK)
-        return cellar_front_fail(front);
+        return cellar_moment_fail(front, front->options.operands[1], tag);
     return cellar_moment_print(front, "deleted", tag, NULL);
 }
 

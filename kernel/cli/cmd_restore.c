@@ -10,9 +10,10 @@ static int run(struct cellar_front *front)
     if (cellar_name_check(name, &front->err) != CELLAR_OK)
         return cellar_front_usage(front, "%s", front->err.msg);
     if (cellar_front_open(front) != CELLAR_OK ||
-        cellar_front_adopt(front, name) != CELLAR_OK ||
-        cellar_restore(front->session, tag, &moment, &front->err) != CELLAR_OK)
+        cellar_front_adopt(front, name) != CELLAR_OK)
         return cellar_front_fail(front);
+    if (cellar_restore(front->session, tag, &moment, &front->err) != CELLAR_OK)
+        return cellar_moment_fail(front, name, tag);
     return cellar_moment_print(front, "restored", tag, &moment);
 }
 

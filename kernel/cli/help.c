@@ -135,7 +135,9 @@ static void print_overview(struct cellar_output *out)
     print_options(out, CELLAR_ON_ALL, true);
     cellar_output_text(
         out, "\nexit status: 0 all cells ended ok, 1 a cell did not, 2 usage,\n"
-             "3 Cellar or the engine failed\n");
+             "3 Cellar or the engine failed; a signal that ended the command, "
+             "as Ctrl-C,\n128 and its number. An error is a line on stderr, "
+             "also with --json\n");
 }
 
 void cellar_help_print(struct cellar_output *out,

@@ -41,3 +41,15 @@ int cellar_moment_print(struct cellar_front *front, const char *what,
     cellar_output_text(&front->out, "\n");
     return CELLAR_EXIT_OK;
 }
+
+int cellar_moment_fail(struct cellar_front *front, const char *name,
+                       const char *tag)
+{
+    struct cellar_error refused = front->err;
+    if (refused.code == CELLAR_E_DENIED)
+        cellar_fail(&front->err, refused.code,
+                    "checkpoint '%.63s': %.200s; 'cellar checkpoint --list "
+                    "%.63s' lists those there are",
+                    tag, refused.msg, name);
+    return cellar_front_fail(front);
+}

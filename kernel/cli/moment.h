@@ -10,4 +10,10 @@
 int cellar_moment_print(struct cellar_front *front, const char *what,
                         const char *tag, const struct cellar_moment *moment);
 
+/* front->err, when the agent has refused what was asked of the checkpoint
+ * `tag` of the session `name`: said with both names. Returns the command's
+ * exit status. */
+int cellar_moment_fail(struct cellar_front *front, const char *name,
+                       const char *tag);
+
 #endif

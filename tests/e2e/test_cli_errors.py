@@ -377,6 +377,39 @@ class Sessions(ErrorTest):
             self.assertRefused(run("stop", live.name), live.name, status=3)
         self.assertNothingLeft()
 
+    def test_what_an_engine_has_not_is_refused(self):
+        """Not passed over: the session would be another than was asked for."""
+        for status, options, words in (
+                (2, ["--rootfs", "/usr", "--engine", "docker"],
+                 ["--engine oci", "/usr"]),
+                (3, ["--image", "other", "--engine", "oci"],
+                 ["image unpack", "other"]),
+                (2, ["--allow", "sekkomp"], ["'sekkomp'", "cellar doctor"])):
+            with self.subTest(options=options):
+                done = run("start", unique(), *options)
+                self.assertRefused(done, *words, status=status)
+        self.assertNothingLeft()
+
+    def test_names_of_branches(self):
+        with session() as live:
+            other = unique()
+            for names in [live.name], [other, other]:
+                self.assertRefused(run("fork", live.name, *names),
+                                   "'%s'" % names[-1], "name of its own",
+                                   status=3)
+            self.assertRefused(run("exec", other, "1"), "no session", status=3)
+
+    def test_a_checkpoint_that_is_not_there(self):
+        with session() as live:
+            for command in (["restore"], ["checkpoint", "--delete"]):
+                self.assertRefused(
+                    run(*command, live.name, "nobody"), "'nobody'",
+                    "cellar checkpoint --list " + live.name, status=3)
+
+    def test_a_state_directory_that_cannot_be(self):
+        self.assertRefused(run("ps", "--state-dir", "/proc/cellar"),
+                           "/proc/cellar", "CELLAR_STATE_DIR", status=3)
+
     def test_a_busy_session(self):
         with session() as live:
             process = popen("exec", live.name, FOREVER)

@@ -225,8 +225,8 @@ static void names_that_can_not_be_had_are_not_asked_for(void **state)
         const char *first, *second;
         enum cellar_code code;
     } bad[] = {{"b", "B", CELLAR_E_USAGE},    {"b", "../c", CELLAR_E_USAGE},
-               {"b", "", CELLAR_E_USAGE},     {"b", "b", CELLAR_E_BUSY},
-               {"b", "a", CELLAR_E_BUSY},     {"a", "b", CELLAR_E_BUSY},
+               {"b", "", CELLAR_E_USAGE},     {"b", "b", CELLAR_E_EXISTS},
+               {"b", "a", CELLAR_E_EXISTS},   {"a", "b", CELLAR_E_EXISTS},
                {"b", "old", CELLAR_E_EXISTS}, {"old", NULL, CELLAR_E_EXISTS}};
     struct cellar_hold hold = CELLAR_HOLD_NONE;
     struct cellar_record old = {.name = "old", .engine = "fake"};

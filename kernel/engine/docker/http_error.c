@@ -9,8 +9,8 @@ static enum cellar_code fail_connect(struct cellar_error *err,
                                      const struct cellar_http *http,
                                      long os_errno)
 {
-    const char *start = "start it (sudo systemctl start docker), or set "
-                        "DOCKER_HOST";
+    const char *start = "start it (sudo systemctl start docker), set "
+                        "DOCKER_HOST, or do without (--engine oci)";
     enum cellar_code code = CELLAR_E_ENGINE;
     if (os_errno == EACCES || os_errno == EPERM)
         code = cellar_fail(err, CELLAR_E_DENIED,

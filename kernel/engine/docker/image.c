@@ -321,9 +321,11 @@ static void on_pulled(struct docker_op *op, const struct docker_reply *r)
     if (strstr(image->failure, "no space left on device"))
         fail_lines(op, "pulling the image");
     else {
-        cellar_fail(&err, CELLAR_E_IMAGE,
-                    "the image %s is missing and cannot be pulled: %s",
-                    image->image, image->failure);
+        cellar_fail(
+            &err, CELLAR_E_IMAGE,
+            "the image %s is missing and cannot be pulled (%.160s): build "
+            "it here, or name another with --image",
+            image->image, image->failure);
         end_image_op(op, &err);
     }
 }

@@ -352,6 +352,23 @@ static enum cellar_code make_name(char name[CELLAR_DOCKER_NAME_MAX],
     return CELLAR_OK;
 }
 
+/* A misspelt one would allow nothing, and be noticed late. */
+static enum cellar_code check_allowed(const struct cellar_docker_spec *spec,
+                                      const struct cellar_spec *wanted,
+                                      struct cellar_error *err)
+{
+    for (size_t i = 0; i < CELLAR_ALLOW_MAX; i++) {
+        const char *name = wanted->allow[i];
+        if (name && strcmp(name, "volumes") != 0 &&
+            strcmp(name, "other") != 0 && !cellar_docker_spec_text(spec, name))
+            return cellar_fail(err, CELLAR_E_USAGE,
+                               "--allow: there is no protection '%.100s'; "
+                               "`cellar doctor` names them",
+                               name);
+    }
+    return CELLAR_OK;
+}
+
 enum cellar_code cellar_docker_plan_init(struct cellar_docker_plan *plan,
                                          const struct cellar_docker_spec *spec,
                                          const struct cellar_launch *launch,
@@ -359,7 +376,9 @@ enum cellar_code cellar_docker_plan_init(struct cellar_docker_plan *plan,
 {
     struct cellar_docker_plan made = {0};
     struct fill f = {.spec = spec, .launch = launch};
-    enum cellar_code code = make_name(made.name, launch->spec, err);
+    enum cellar_code code = check_allowed(spec, launch->spec, err);
+    if (!code)
+        code = make_name(made.name, launch->spec, err);
     if (!code)
         code = make_mounts(launch->spec, &f.mounts, err);
     if (!code)

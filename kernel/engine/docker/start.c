@@ -433,6 +433,11 @@ enum cellar_code cellar_docker_start(struct cellar_engine *engine,
                                      struct cellar_error *err)
 {
     struct docker *docker = (struct docker *)engine;
+    if (launch->spec->rootfs)
+        return cellar_fail(err, CELLAR_E_USAGE,
+                           "Docker makes sessions of images: use --engine oci "
+                           "with --rootfs %.200s, or --image without it",
+                           launch->spec->rootfs);
     struct start *start = new_start(events, done, user);
     if (!start)
         return cellar_fail(err, CELLAR_E_NOMEM, "start: out of memory");

@@ -6,6 +6,7 @@
  * Whatever fails, one undo closes the stream and removes what was made. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "../../json.h"
@@ -16,6 +17,9 @@
  * lie some steps, which the runtime does not wait for. */
 #define SETTLE_MS      3000
 #define SETTLE_STEP_MS 1
+
+/* A file system with less room than this has failed the start. */
+#define FULL_BYTES (64u << 10)
 
 struct start {
     struct oci_op op; /* first */
@@ -167,6 +171,14 @@ static const struct cure {
      "this machine or its OCI runtime cannot enforce \"seccomp\""},
 };
 
+/* What runc says then tells nobody why. */
+static bool is_full(const char *dir)
+{
+    struct statvfs fs;
+    return statvfs(dir, &fs) == 0 &&
+           (uint64_t)fs.f_bavail * fs.f_frsize < FULL_BYTES;
+}
+
 static void fail_run(struct start *start, const struct oci_end *end)
 {
     struct cellar_error err;
@@ -177,6 +189,11 @@ static void fail_run(struct start *start, const struct oci_end *end)
         cellar_fail(&err, CELLAR_E_TIMEOUT,
                     "%s did not start the container within %d s", name,
                     OCI_START_MS / 1000);
+    else if (is_full(start->op.oci->state_dir))
+        cellar_fail(&err, CELLAR_E_ENGINE,
+                    "starting the container: no space is left in %.200s: make "
+                    "some, or name another --state-dir (%s says: %.100s)",
+                    start->op.oci->state_dir, name, said);
     else
         cellar_fail(&err, CELLAR_E_ENGINE,
                     "starting the container: %s says: "
