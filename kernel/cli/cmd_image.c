@@ -6,9 +6,6 @@
 #include "kernel/image/unpack.h"
 #include "table.h"
 
-static const struct cellar_column columns[] = {{"image", NULL},
-                                               {"variant", NULL}};
-
 static void show_progress(void *user, const char *line, double fraction)
 {
     struct cellar_front *front = user;
@@ -20,13 +17,15 @@ static void show_progress(void *user, const char *line, double fraction)
 }
 
 static enum cellar_code print_object(struct cellar_front *front,
-                                     const char *image, const char *variant)
+                                     const char *image, const char *key,
+                                     const char *value)
 {
+    const struct cellar_column columns[] = {{"image", NULL}, {key, NULL}};
     struct cellar_table *table = cellar_table_new(columns, 2);
     if (!table)
         return cellar_fail(&front->err, CELLAR_E_NOMEM, "out of memory");
     cellar_table_text(table, image);
-    cellar_table_text(table, variant);
+    cellar_table_text(table, value);
     enum cellar_code code = cellar_table_print(table, CELLAR_TABLE_OBJECT,
                                                &front->out, &front->err);
     cellar_table_free(table);
@@ -42,7 +41,8 @@ static int build(struct cellar_front *front,
         return cellar_front_fail(front);
     if (!front->options.json)
         cellar_output_printf(&front->out, "%s\n", image);
-    else if (print_object(front, image, request->variant) != CELLAR_OK)
+    else if (print_object(front, image, "variant", request->variant) !=
+             CELLAR_OK)
         return cellar_front_fail(front);
     return CELLAR_EXIT_OK;
 }
@@ -67,7 +67,7 @@ static int unpack(struct cellar_front *front)
         return cellar_front_fail(front);
     if (!front->options.json)
         cellar_output_printf(&front->out, "%s\n", path);
-    else if (print_object(front, image, path) != CELLAR_OK)
+    else if (print_object(front, image, "rootfs", path) != CELLAR_OK)
         return cellar_front_fail(front);
     return CELLAR_EXIT_OK;
 }
@@ -109,6 +109,7 @@ const struct cellar_command cellar_command_image = {
         "the oci\n"
         "engine; without DIR to one of the state directory. The engine is "
         "then needed no\n"
-        "more.\n",
+        "more. With --json: {image, variant} of build, {image, rootfs} of "
+        "unpack.\n",
     .run = run,
 };

@@ -225,6 +225,21 @@ static enum cellar_code usual_path(const struct cellar *c, const char *image,
     return CELLAR_OK;
 }
 
+/* `dir` with the folder we are in before it, where that is missing. */
+static enum cellar_code given_path(const char *dir,
+                                   char path[CELLAR_UNPACK_PATH_MAX],
+                                   struct cellar_error *err)
+{
+    CELLAR_AUTO_FREE char *here = *dir == '/' ? NULL : getcwd(NULL, 0);
+    if (*dir != '/' && !here)
+        return cellar_fail_errno(err, errno, "the current folder");
+    int n = snprintf(path, CELLAR_UNPACK_PATH_MAX, "%s%s%s", here ? here : "",
+                     here ? "/" : "", dir);
+    return n < CELLAR_UNPACK_PATH_MAX
+               ? CELLAR_OK
+               : cellar_fail(err, CELLAR_E_USAGE, "the path is too long");
+}
+
 struct unpack {
     bool done;
     struct cellar_error err;
@@ -274,12 +289,8 @@ enum cellar_code cellar_image_unpack(struct cellar *c, const char *image,
                                      struct cellar_error *err)
 {
     char fresh[CELLAR_UNPACK_PATH_MAX + 32];
-    enum cellar_code code = CELLAR_OK;
-    if (!dir)
-        code = usual_path(c, image, path, err);
-    else if ((size_t)snprintf(path, CELLAR_UNPACK_PATH_MAX, "%s", dir) >=
-             CELLAR_UNPACK_PATH_MAX)
-        code = cellar_fail(err, CELLAR_E_USAGE, "the path is too long");
+    enum cellar_code code =
+        dir ? given_path(dir, path, err) : usual_path(c, image, path, err);
     if (code)
         return code;
     if (access(path, F_OK) == 0)

@@ -496,7 +496,7 @@ class Books(BranchTest):
         told = [run("exec", "--verbose", branch.name, "unattended")
                 for _ in range(2)]
         self.assertEqual([(0, "'done'\n")] * 2,
-                         [(d.status, d.out) for d in told])
+                         [(d.status, d.out) for d in told], told)
         self.assertEqual([1, 0], [d.err.count("had ended: ok") for d in told])
         mine = [e["result"] for e in history(branch.name)
                 if "unattended = " in e["code"]]

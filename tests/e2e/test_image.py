@@ -2,6 +2,7 @@
 
 import glob
 import io
+import json
 import os
 import shutil
 import stat
@@ -217,6 +218,33 @@ class Bases(unittest.TestCase):
             done = run("image", "build", "--data-dir", nothing)
         self.assertEqual(3, done.status)
         self.assertIn(nothing + "/Dockerfile", done.err)
+
+
+class Unpacked(unittest.TestCase):
+    def test_it_tells_what_rootfs_takes(self):
+        """The folder is absolute, whatever was given, and is not written
+        twice."""
+        with tempfile.TemporaryDirectory() as folder:
+            words = "image", "unpack", "slim", "root", "--engine", "docker"
+            done = run(*words, "--json", cwd=folder)
+            self.assertEqual(0, done.status, done.err)
+            told = json.loads(done.out)
+            self.assertEqual({"image": SLIM, "rootfs": folder + "/root"}, told)
+            done = run("run", "--engine", "oci", "--rootfs", told["rootfs"],
+                       "-", stdin="import sys; sys.version_info[:2]")
+            self.assertIn("(3, 11)", done.out)
+            again = run(*words, cwd=folder)
+            self.assertEqual((3, ""), (again.status, again.out))
+            self.assertIn(told["rootfs"] + " is there already", again.err)
+            self.assertEqual(["root"], os.listdir(folder))
+
+    def test_an_image_that_is_not_there(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = run("image", "unpack", "nobody/has:this", folder + "/root",
+                       "--engine", "docker")
+            self.assertEqual((3, ""), (done.status, done.out))
+            self.assertIn("docker pull nobody/has:this", done.err)
+            self.assertEqual([], os.listdir(folder))
 
 
 if __name__ == "__main__":
