@@ -72,16 +72,13 @@ static void keep_text(void *owner, const char *data, size_t len)
                    (int)(len < room ? len : room), data);
 }
 
-/* A relay may have ended before its runtime: the user hears of that. */
-static void on_ended(void *owner)
-{
-    (void)owner;
-}
-
+/* The agent may write at once, the rest of what it had for the last host; but
+ * until the user has the stream, and has greeted, nobody can skip that. A relay
+ * may also have ended before its runtime: the user hears of that. */
 static enum cellar_code take_stream(struct attach *attach, const int fds[3],
                                     struct cellar_error *err)
 {
-    struct oci_stream_owner owner = {keep_text, on_ended, attach};
+    struct oci_stream_owner owner = {keep_text, NULL, attach};
     enum cellar_code code =
         cellar_oci_stream_new(attach->op.oci, fds, &attach->events,
                               attach->user, &attach->stream, err);

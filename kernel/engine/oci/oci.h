@@ -303,7 +303,8 @@ cellar_oci_stream_new(struct oci *oci, const int fds[3],
  * the place of its user. */
 struct oci_stream_owner {
     void (*text)(void *owner, const char *data, size_t len);
-    void (*ended)(void *owner);
+    void (*ended)(void *owner); /* NULL: bytes and the end wait to be read until
+                                   the stream is released */
     void *owner;
 };
 void cellar_oci_stream_own(struct cellar_stream *stream,

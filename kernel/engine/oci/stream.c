@@ -260,14 +260,18 @@ cellar_oci_stream_new(struct oci *oci, const int fds[3],
 void cellar_oci_stream_own(struct cellar_stream *stream,
                            const struct oci_stream_owner *owner)
 {
-    stream_of(stream)->owner = *owner;
+    struct oci_stream *is = stream_of(stream);
+    is->owner = *owner;
+    if (!owner->ended)
+        (void)cellar_watch_set(is->watches[1], 0);
 }
 
 void cellar_oci_stream_release(struct cellar_stream *stream)
 {
     struct oci_stream *is = stream_of(stream);
+    bool unread = is->ended || !is->owner.ended;
     is->owner = (struct oci_stream_owner){0};
-    if (!is->ended)
+    if (!unread)
         return;
     is->ended = false; /* its end is read once more */
     (void)cellar_watch_set(is->watches[1], CELLAR_READABLE);
