@@ -1,6 +1,7 @@
 /* OCI runtimes that die, hang, talk and talk, and lie: scripts in a real one's
  * place. */
 #include <errno.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include <cmocka.h>
 
 #include "kernel/engine/engine.h"
+#include "kernel/engine/oci/oci.h"
 
 #define DATA CELLAR_SOURCE_DIR "/kernel/engine"
 
@@ -38,13 +40,16 @@ struct world {
     bool done;
     bool wanted;
     int rows;
+    char heard[16];
+    struct cellar_stream *stream;
 };
 
 static void on_bytes(void *user, const uint8_t *data, size_t len)
 {
-    (void)user;
-    (void)data;
-    (void)len;
+    struct world *w = user;
+    size_t have = strlen(w->heard);
+    snprintf(w->heard + have, sizeof(w->heard) - have, "%.*s", (int)len,
+             (const char *)data);
 }
 
 static void on_text(void *user, const char *data, size_t len)
@@ -313,6 +318,95 @@ static void one_that_hangs_holds_nobody_up(void **state)
     assert_int_equal(w->rows, 0);
 }
 
+/* ---------------------------------------------------------------- relays -- */
+
+#define BUNDLE OCI_ID_PREFIX "0123456789abcdef0123456789ab"
+
+static void bundle_path(const struct world *w, const char *name, char path[256])
+{
+    snprintf(path, 256, "%s/oci/" BUNDLE "%s%s", w->dir, *name ? "/" : "",
+             name);
+}
+
+static void put(const struct world *w, const char *name, const char *text)
+{
+    char path[256];
+    bundle_path(w, name, path);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* A container that lives: its first process is this one. */
+static void make_bundle(const struct world *w)
+{
+    char path[256];
+    char text[256];
+    snprintf(path, sizeof(path), "%s/oci", w->dir);
+    (void)mkdir(path, 0700);
+    bundle_path(w, "", path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    snprintf(text, sizeof(text), "{\"runtime\": \"%s\"}", w->runtime);
+    put(w, "labels.json", text);
+    put(w, "config.json", "{\"process\": {\"args\": []}}");
+    snprintf(text, sizeof(text), "{\"pid\": %d, \"began\": %" PRIu64 "}",
+             (int)getpid(), cellar_oci_began(getpid()));
+    put(w, "born.json", text);
+}
+
+static void remove_bundle(const struct world *w)
+{
+    static const char *const files[] = {"labels.json", "config.json",
+                                        "born.json", "go", ""};
+    char path[256];
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+        bundle_path(w, files[i], path);
+        assert_int_equal(remove(path), 0);
+    }
+}
+
+static void on_attached(void *user, const char *id,
+                        struct cellar_stream *stream,
+                        const struct cellar_error *err)
+{
+    struct world *w = user;
+    (void)id;
+    w->stream = stream;
+    on_done(user, err);
+}
+
+/* The rest of what an agent had for the last host: who attaches must greet
+ * before, or it could not tell it from a lie. */
+static void what_a_relay_writes_waits_for_who_attaches(void **state)
+{
+    struct world *w = *state;
+    char go[256];
+    char text[512];
+    bundle_path(w, "go", go);
+    snprintf(text, sizeof(text),
+             "#!/bin/sh\nprintf early\n"
+             "until [ -e %s ]; do sleep 0.01; done\n",
+             go);
+    script(w, text);
+    make_bundle(w);
+    assert_int_equal(w->engine->ops->attach(w->engine, BUNDLE, 1, &events,
+                                            on_attached, w, &w->err),
+                     CELLAR_OK);
+    for (int i = 0; i < 30; i++)
+        cellar_loop_run(w->loop, 10);
+    assert_false(w->done);
+    assert_string_equal(w->heard, "");
+    put(w, "go", "");
+    wait_done(w, CELLAR_OK);
+    assert_int_equal(w->err.code, CELLAR_OK);
+    assert_string_equal(w->heard, "");
+    while (strcmp(w->heard, "early") != 0)
+        cellar_loop_run(w->loop, 100);
+    w->stream->ops->close(w->stream);
+    remove_bundle(w);
+}
+
 #define WORLD_TEST(name)                                                       \
     cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
@@ -331,6 +425,7 @@ int main(void)
         WORLD_TEST(a_runtime_that_is_not_there_is_named),
         WORLD_TEST(a_runtime_with_a_kernel_of_its_own_is_refused),
         WORLD_TEST(one_that_hangs_holds_nobody_up),
+        WORLD_TEST(what_a_relay_writes_waits_for_who_attaches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
