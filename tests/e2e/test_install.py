@@ -18,7 +18,7 @@ CMAKE = """
 cmake_minimum_required(VERSION 3.25)
 project(embedder LANGUAGES C)
 find_package(Cellar 0.1 REQUIRED COMPONENTS %s)
-foreach(example embed checkpoint)
+foreach(example embed checkpoint pool)
     add_executable(${example} ${example}.c)
     target_link_libraries(${example} PRIVATE %s)
 endforeach()
@@ -40,6 +40,11 @@ orders.sort(); orders[-1] - orders[0]: ok, state kept: 235
 sum(orders) / len(orders): ok, state kept: 168.33333333333334
 import os; os._exit(1): exited, state restored: 
 root: ok, state kept: [120, 310, 75]
+""",
+    # Three sessions: the second knows nothing of the first.
+    "pool": """ok: '[41, 42]'
+ok: False
+exited: 
 """,
 }
 
