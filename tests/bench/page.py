@@ -1,11 +1,12 @@
-"""Writes the tables of docs/BENCHMARKS.md and its picture from what
-`cellar bench` measured, so that no figure is typed.
+"""Writes the tables of docs/BENCHMARKS.md, its picture, and the costs in
+docs/CHECKPOINTS.md from what `cellar bench` measured, so that no figure is
+typed.
 
     python3 tests/bench/page.py          writes
     python3 tests/bench/page.py --check  says what is not as it would be written
 
 The raw figures are docs/benchmarks/docker.json and oci.json (`cellar bench all
---json`, a line for each bench) and scale-1000.json.
+--json`, a line for each bench), scale-1000.json and scale-1000-oci.json.
 """
 
 import json
@@ -186,61 +187,127 @@ def tables(told):
             show("bytes_per_s", codec["64k_%s_bytes_per_s" % step]))
 
 
-def scale(told):
-    yield "| %d sessions of one supervisor, %d rounds | Docker |" % (
-        told["sessions"], told["cells"])
-    yield "|---|---|"
+def scale(docker, oci):
+    yield "| %d sessions of one supervisor, %d rounds | Docker | oci |" % (
+        docker["sessions"], docker["cells"])
+    yield "|---|---|---|"
     for what, key in SCALE:
-        yield "| %s | %s |" % (what, show(key, seek(told, key)))
+        yield "| %s | %s |" % (what, " | ".join(
+            show(key, seek(told, key)) for told in (docker, oci)))
+
+
+# What a checkpoint costs: (what, keys beside each other, how they are shown).
+COSTS = (
+    ("a cell, 10 ms after the one before, with 10 MB of state: `auto` beside "
+     "`off`", ("paused.auto.p50_us", "paused.off.p50_us",
+               "paused.ratio_to_off"), "%s beside %s: %s times"),
+    ("cells back to back: each waits until the one before is copied",
+     ("back_to_back.auto.p50_us", "back_to_back.off.p50_us",
+      "back_to_back.ratio_to_off"), "%s beside %s: %s times"),
+    ("from a crash to the next cell's result, with 10, 100, 1,000 MB of state",
+     ("restores.0.back.p50_us", "restores.1.back.p50_us",
+      "restores.2.back.p50_us"), "%s, %s, %s"),
+    ("ten branches of 100 MB, until all are there", ("fork.all.p50_us",),
+     "%s"),
+    ("the first contact with one of them; its first cell",
+     ("fork.adopt.p50_us", "fork.cell.p50_us"), "%s; %s"))
+
+
+def costs(told):
+    yield "| | Docker | oci |"
+    yield "|---|---|---|"
+    for what, keys, form in COSTS:
+        yield "| %s | %s |" % (what, " | ".join(
+            form % tuple(show(key, seek(told[engine]["checkpoint"], key))
+                         for key in keys) for engine in ENGINES))
 
 
 # ------------------------------------------------------------- the picture --
 
-BARS = (
-    ("bare echo, pipes", "oci", "cell.bare_p50_us", "#9aa5b1"),
-    ("cell, oci", "oci", "cell.p50_us", "#2b6cb0"),
-    ("bare echo, Docker's stream", "docker", "cell.bare_p50_us", "#9aa5b1"),
-    ("cell, Docker", "docker", "cell.p50_us", "#2b6cb0"),
-    ("cell, ipykernel", "docker", "cell.ipykernel_p50_us", "#c05621"),
-    ("session out of a pool, oci", "oci", "pool.p50_us", "#2b6cb0"),
-    ("session out of a pool, Docker", "docker", "pool.p50_us", "#2b6cb0"),
-    ("bare container, oci", "oci", "start.bare_p50_us", "#9aa5b1"),
-    ("new session, oci", "oci", "start.p50_us", "#2b6cb0"),
-    ("bare container, Docker", "docker", "start.bare_p50_us", "#9aa5b1"),
-    ("new session, Docker", "docker", "start.p50_us", "#2b6cb0"),
-    ("new kernel, ipykernel", "docker", "start.ipykernel_p50_us", "#c05621"),
+BARE, OWN, PEER = "#9aa5b1", "#2b6cb0", "#c05621"
+COLOURS = (("the bare thing", BARE), ("Cellar", OWN), ("ipykernel", PEER))
+
+GROUPS = (
+    ("A cell", (
+        ("bare echo, pipes", "oci", "cell.bare_p50_us", BARE),
+        ("cell, oci", "oci", "cell.p50_us", OWN),
+        ("bare echo, Docker's stream", "docker", "cell.bare_p50_us", BARE),
+        ("cell, Docker", "docker", "cell.p50_us", OWN),
+        ("cell, ipykernel", "docker", "cell.ipykernel_p50_us", PEER))),
+    ("A new session", (
+        ("out of a pool, oci", "oci", "pool.p50_us", OWN),
+        ("out of a pool, Docker", "docker", "pool.p50_us", OWN),
+        ("bare container, oci", "oci", "start.bare_p50_us", BARE),
+        ("started, oci", "oci", "start.p50_us", OWN),
+        ("bare container, Docker", "docker", "start.bare_p50_us", BARE),
+        ("started, Docker", "docker", "start.p50_us", OWN),
+        ("new kernel, ipykernel", "docker", "start.ipykernel_p50_us", PEER))),
 )
 
-LEFT, WIDTH, ROW, TOP, LOW, HIGH = 220, 640, 24, 46, 1, 1e7
+LEFT, WIDTH, ROW, TOP, LOW, HIGH = 210, 640, 24, 66, 1, 1e7
 
 
 def along(us):
     return LEFT + WIDTH * (math.log10(us / LOW) / math.log10(HIGH / LOW))
 
 
-def picture(told):
-    bars = [bar for bar in BARS if seek(told[bar[1]], bar[2])]
-    height = TOP + ROW * len(bars) + 16
-    yield ('<svg xmlns="http://www.w3.org/2000/svg" width="960" height="%d" '
-           'font-family="sans-serif" font-size="13">' % height)
-    yield '<rect width="100%" height="100%" fill="#fff"/>'
-    yield ('<text x="%d" y="16" font-weight="bold">To a result: median, '
-           'logarithmic</text>' % LEFT)
+def text(x, y, words, more=""):
+    return '<text x="%g" y="%g"%s>%s</text>' % (x, y, more and " " + more,
+                                              words)
+
+
+def box(x, y, width, height, colour):
+    return '<rect x="%g" y="%g" width="%.1f" height="%g" fill="%s"/>' % (
+        x, y, width, height, colour)
+
+
+def legend():
+    for i, (words, colour) in enumerate(COLOURS):
+        yield box(LEFT + 310 + 130 * i, 7, 12, 12, colour)
+        yield text(LEFT + 328 + 130 * i, 18, words)
+
+
+def scale_lines(height):
     for power in range(8):
-        x = along(10 ** power)
-        yield ('<path d="M%.1f %d V%d" stroke="#e2e8f0"/>' %
-               (x, TOP - 8, height - 12))
-        yield ('<text x="%.1f" y="%d" text-anchor="middle" fill="#666">%s'
-               '</text>' % (x, TOP - 12, time_of(10 ** power)))
-    for row, (text, engine, path, colour) in enumerate(bars):
-        value = seek(told[engine], path)
-        y = TOP + ROW * row
-        yield ('<text x="%d" y="%d" text-anchor="end">%s</text>' %
-               (LEFT - 8, y + 14, text))
-        yield ('<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>' %
-               (LEFT, y + 2, along(value) - LEFT, ROW - 7, colour))
-        yield ('<text x="%.1f" y="%d">%s</text>' %
-               (along(value) + 6, y + 14, time_of(value)))
+        x = round(along(10 ** power), 1)
+        yield '<path d="M%g %d V%d" stroke="#e2e8f0"/>' % (x, TOP - 18,
+                                                           height - 8)
+        yield text(x, TOP - 24, time_of(10 ** power),
+                   'text-anchor="middle" fill="#666"')
+
+
+def bars(told):
+    """(y, what is drawn there), from above."""
+    y = TOP
+    for heading, group in GROUPS:
+        yield y, text(LEFT - 8, y, heading,
+                      'text-anchor="end" font-weight="bold"')
+        y += 8
+        for words, engine, path, colour in group:
+            value = seek(told[engine], path)
+            if value is None:
+                continue
+            yield y, text(LEFT - 8, y + 13, words, 'text-anchor="end"')
+            yield y, box(LEFT, y + 1, along(value) - LEFT, ROW - 7, colour)
+            yield y, text(round(along(value), 1) + 6, y + 13, time_of(value))
+            y += ROW
+        y += ROW
+    yield y, ""
+
+
+def picture(told):
+    drawn = list(bars(told))
+    height = drawn[-1][0] - 6
+    yield ('<svg xmlns="http://www.w3.org/2000/svg" width="960" height="%d" '
+           'viewBox="0 0 960 %d" font-family="sans-serif" font-size="13" '
+           'role="img">' % (height, height))
+    yield "<title>Times to a result, on a logarithmic scale</title>"
+    yield '<rect width="100%" height="100%" fill="#fff"/>'
+    yield text(LEFT, 18, "Time to a result: median, logarithmic",
+               'font-weight="bold"')
+    yield from legend()
+    yield from scale_lines(height)
+    yield from (shape for _, shape in drawn if shape)
     yield "</svg>"
 
 
@@ -260,11 +327,14 @@ def filled(page, parts):
 
 def main():
     told = {engine: read(engine) for engine in ENGINES}
-    page = DOCS / "BENCHMARKS.md"
+    page, costs_page = DOCS / "BENCHMARKS.md", DOCS / "CHECKPOINTS.md"
     written = {
         page: filled(page.read_text("utf-8"), {
             "goals": goals(told), "tables": tables(told),
-            "scale": scale(read("scale-1000")["scale"])}),
+            "scale": scale(read("scale-1000")["scale"],
+                           read("scale-1000-oci")["scale"])}),
+        costs_page: filled(costs_page.read_text("utf-8"),
+                           {"costs": costs(told)}),
         RAW / "times.svg": "\n".join(picture(told)) + "\n"}
     for path, text in written.items():
         if sys.argv[1:] != ["--check"]:
