@@ -89,15 +89,24 @@ static bool can_ask(void)
            syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }
 
+/* Another architecture's numbers mean other calls. A kernel in user space that
+ * is not known to end processes ends the thread that made one. */
+static int refuse_other_machines(scmp_filter_ctx filter)
+{
+    int rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
+                              SCMP_ACT_KILL_PROCESS);
+    return rc == -EINVAL ? seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
+                                            SCMP_ACT_KILL_THREAD)
+                         : rc;
+}
+
 int cellar_filter_apply(int *listener)
 {
     bool asks = can_ask();
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     if (!filter)
         die("a filter", -ENOMEM);
-    /* Another architecture's numbers mean other calls. */
-    int rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
-                              SCMP_ACT_KILL_PROCESS);
+    int rc = refuse_other_machines(filter);
     if (rc == 0)
         rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     if (rc != 0)

@@ -50,6 +50,9 @@ static void limit(const char *name, int resource, rlim_t value)
                             name);
     if (now.rlim_max != RLIM_INFINITY && now.rlim_max < value)
         value = now.rlim_max;
+    /* A kernel in user space lets nobody set those that it does not know. */
+    if (now.rlim_cur == value && now.rlim_max == value)
+        return;
     const struct rlimit wanted = {value, value};
     if (setrlimit(resource, &wanted) != 0)
         cellar_launcher_die(CELLAR_BOOT_SANDBOX, "the limit %s: %m", name);

@@ -238,11 +238,13 @@ static void a_process_in_no_container_is_not_taken(void **state)
     char text[32];
     snprintf(text, sizeof(text), "%d", (int)getpid());
     put(w, "pid", text);
-    assert_int_equal(cellar_oci_born_write(w->fd, w->id, &born, &w->err),
+    assert_int_equal(cellar_oci_born_write(w->fd, w->id, OCI_RUNC, &born,
+                                           &w->err),
                      CELLAR_E_ENGINE);
     assert_non_null(strstr(w->err.msg, "no container"));
     put(w, "pid", "1");
-    assert_int_equal(cellar_oci_born_write(w->fd, w->id, &born, &w->err),
+    assert_int_equal(cellar_oci_born_write(w->fd, w->id, OCI_RUNC, &born,
+                                           &w->err),
                      CELLAR_E_ENGINE);
 }
 

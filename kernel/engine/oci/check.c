@@ -144,9 +144,10 @@ static void look_at_probe(struct check *check)
     CELLAR_AUTO_FREE char *text =
         fd < 0 ? NULL : cellar_oci_file_read(fd, "config.json");
     json_t *config = text ? json_loads(text, 0, NULL) : NULL;
+    struct oci_made made = {check->op.oci, &check->runtime, &born, check->id,
+                            config};
     if (config && cellar_oci_born_read(fd, &born))
-        (void)cellar_oci_verify(&born, check->id, config, tell_protection,
-                                check);
+        (void)cellar_oci_verify(&made, tell_protection, check);
     json_decref(config);
 }
 

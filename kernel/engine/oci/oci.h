@@ -109,12 +109,17 @@ enum cellar_code cellar_oci_files(struct oci *oci,
 
 /* ------------------------------------------------------------ runtimes -- */
 
-enum oci_kind { OCI_RUNC, OCI_CRUN };
+/* The last one's containers have a kernel of their own. */
+enum oci_kind { OCI_RUNC, OCI_CRUN, OCI_RUNSC };
 
 struct oci_runtime {
     char path[1024];
     enum oci_kind kind;
 };
+
+/* What runsc is told in every call. */
+#define OCI_SANDBOX_NETWORK "--network=none"
+#define OCI_SANDBOX_SECCOMP "--oci-seccomp=true"
 
 /* Finds `name` (a path, or a name looked for in PATH and the usual folders;
  * NULL: the first of runc and crun there is). Root finds only what nobody else
@@ -217,8 +222,9 @@ enum cellar_code cellar_oci_labels_write(int bundle_fd,
 /* False: there are none, or they are damaged. */
 bool cellar_oci_labels_read(int bundle_fd, struct oci_labels *labels);
 
-/* Takes down the process that the runtime wrote into `pid`. */
+/* Takes down the process that a runtime of that kind wrote into `pid`. */
 enum cellar_code cellar_oci_born_write(int bundle_fd, const char *id,
+                                       enum oci_kind kind,
                                        struct oci_born *born,
                                        struct cellar_error *err);
 /* False: none was taken down. One of before the machine was started last does
@@ -271,25 +277,47 @@ enum cellar_code cellar_oci_config(struct oci *oci,
                                    const struct cellar_launch *launch,
                                    const char *id, json_t **out,
                                    struct cellar_error *err);
+/* What a runtime with a kernel of its own must be asked for otherwise: its own
+ * threads count as the container's. Nothing for the others. */
+enum cellar_code cellar_oci_sandbox_config(const struct oci_runtime *runtime,
+                                           json_t *config,
+                                           struct cellar_error *err);
 /* seccomp.json as the runtime wants it. */
 enum cellar_code cellar_oci_seccomp(const struct cellar_docker_spec *spec,
                                     json_t **out, struct cellar_error *err);
+/* A bundle, and what for. All lent. */
+struct oci_bundle {
+    struct oci *oci;
+    const char *id;
+    int fd;
+    enum oci_kind kind;
+};
 /* The root file system: what stands in the bundle, and what is mounted there.
  */
-enum cellar_code cellar_oci_rootfs(struct oci *oci,
+enum cellar_code cellar_oci_rootfs(const struct oci_bundle *bundle,
                                    const struct cellar_spec *spec,
-                                   int bundle_fd, const char *id,
                                    json_t *config, struct cellar_error *err);
 
 /* ------------------------------------------------------- verification -- */
 
+/* A container that its runtime says it has made. All lent. */
+struct oci_made {
+    const struct oci *oci;
+    const struct oci_runtime *runtime;
+    const struct oci_born *born;
+    const char *id;
+    const json_t *config;
+};
+
 /* Compares what the kernel shows of the container's first process with
- * config.json. `each` gets each protection, with what is wrong or NULL. False:
- * the process is not what it will be yet; ask again. */
+ * config.json; of one with a kernel of its own, what this one's shows of that
+ * kernel and of its gofer, and what the runtime keeps. `each` gets each
+ * protection, with what is wrong or NULL. False: the process is not what it
+ * will be yet; ask again. */
 typedef void oci_verified_fn(void *user, const char *protection,
                              const char *wrong);
-bool cellar_oci_verify(const struct oci_born *born, const char *id,
-                       const json_t *config, oci_verified_fn *each, void *user);
+bool cellar_oci_verify(const struct oci_made *made, oci_verified_fn *each,
+                       void *user);
 
 /* ------------------------------------------------------------- streams -- */
 

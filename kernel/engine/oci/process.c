@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "../../json.h"
@@ -74,7 +75,27 @@ static bool is_containers(pid_t pid)
     return nested;
 }
 
-static enum cellar_code find_born(int bundle_fd, struct oci_born *born,
+static bool is_apart(pid_t pid, const char *name)
+{
+    char path[64];
+    struct stat theirs;
+    struct stat ours;
+    (void)snprintf(path, sizeof(path), "/proc/%ld/ns/%s", (long)pid, name);
+    if (stat(path, &theirs) != 0)
+        return false;
+    (void)snprintf(path, sizeof(path), "/proc/self/ns/%s", name);
+    return stat(path, &ours) == 0 && theirs.st_ino != ours.st_ino;
+}
+
+/* A kernel in user space has its numbers here, and sees no files of ours. */
+static bool is_sandbox(pid_t pid)
+{
+    return is_apart(pid, "user") && is_apart(pid, "mnt") &&
+           is_apart(pid, "net");
+}
+
+static enum cellar_code find_born(int bundle_fd, enum oci_kind kind,
+                                  struct oci_born *born,
                                   struct cellar_error *err)
 {
     CELLAR_AUTO_FREE char *text = cellar_oci_file_read(bundle_fd, "pid");
@@ -87,12 +108,13 @@ static enum cellar_code find_born(int bundle_fd, struct oci_born *born,
     if (!born->began)
         return cellar_fail(err, CELLAR_E_LOST,
                            "the container ended as soon as it was started");
-    return is_containers(born->pid)
-               ? CELLAR_OK
-               : cellar_fail(err, CELLAR_E_ENGINE,
-                             "the OCI runtime names process %ld, which is in "
-                             "no container",
-                             number);
+    bool fits =
+        kind == OCI_RUNSC ? is_sandbox(born->pid) : is_containers(born->pid);
+    return fits ? CELLAR_OK
+                : cellar_fail(err, CELLAR_E_ENGINE,
+                              "the OCI runtime names process %ld, which is in "
+                              "no container",
+                              number);
 }
 
 /* Numbers and times begin anew with the machine: those of a bundle that has
@@ -108,13 +130,14 @@ static void read_boot(char boot[64])
 }
 
 enum cellar_code cellar_oci_born_write(int bundle_fd, const char *id,
+                                       enum oci_kind kind,
                                        struct oci_born *born,
                                        struct cellar_error *err)
 {
     char text[160];
     char boot[64];
     struct oci_born is = {0};
-    enum cellar_code code = find_born(bundle_fd, &is, err);
+    enum cellar_code code = find_born(bundle_fd, kind, &is, err);
     if (code)
         return code;
     cellar_oci_groups_note(bundle_fd, id, is.pid);

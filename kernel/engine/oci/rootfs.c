@@ -23,6 +23,7 @@
 struct place {
     int bundle_fd;
     const char *id;
+    enum oci_kind kind;
     json_t *mounts;
 };
 
@@ -176,14 +177,22 @@ static bool copy_file(int from, int to)
     return n == 0;
 }
 
+/* gVisor starts nothing that can't be read: there agent and relay close
+ * themselves with the first thing they do. */
+static mode_t mode_of(enum oci_kind kind)
+{
+    return kind == OCI_RUNSC ? 0755 : 0711;
+}
+
 /* Installed, these files are readable. And somebody else's that can't be read
  * is closed to a plain user for good, and its namespaces with it, which a relay
  * must enter: that needs one of the user's own. */
-static bool needs_copy(int fd)
+static bool needs_copy(int fd, enum oci_kind kind)
 {
     struct stat st;
+    bool reads = kind == OCI_RUNSC;
     return geteuid() != 0 || fstat(fd, &st) != 0 || st.st_uid != 0 ||
-           (st.st_mode & (S_IRGRP | S_IROTH));
+           !(st.st_mode & (S_IRGRP | S_IROTH)) == reads;
 }
 
 static bool close_program(const struct oci *oci, const char *folder,
@@ -193,13 +202,14 @@ static bool close_program(const struct oci *oci, const char *folder,
     char target[64];
     (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
     CELLAR_AUTO_CLOSE int from = open(path, O_RDONLY | O_CLOEXEC);
-    if (from < 0 || !needs_copy(from))
+    if (from < 0 || !needs_copy(from, place->kind))
         return true; /* it is closed, or can't be made better */
     CELLAR_AUTO_CLOSE int to =
         openat(place->bundle_fd, name,
                O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0700);
     (void)snprintf(target, sizeof(target), "/cellar/%s", name);
-    return to >= 0 && copy_file(from, to) && fchmod(to, 0711) == 0 &&
+    return to >= 0 && copy_file(from, to) &&
+           fchmod(to, mode_of(place->kind)) == 0 &&
            !cellar_oci_path(oci, place->id, name, path, NULL) &&
            add_bind(place->mounts, path, target);
 }
@@ -367,9 +377,8 @@ static bool is_preset(const char *image)
     return strcmp(image, CELLAR_IMAGE_PRESET) == 0;
 }
 
-enum cellar_code cellar_oci_rootfs(struct oci *oci,
+enum cellar_code cellar_oci_rootfs(const struct oci_bundle *bundle,
                                    const struct cellar_spec *spec,
-                                   int bundle_fd, const char *id,
                                    json_t *config, struct cellar_error *err)
 {
     if (!is_preset(spec->image))
@@ -379,7 +388,9 @@ enum cellar_code cellar_oci_rootfs(struct oci *oci,
             "it with `cellar image unpack %.100s` and give the "
             "folder with --rootfs, or use --engine docker",
             spec->image, spec->image);
-    struct place place = {bundle_fd, id, json_object_get(config, "mounts")};
-    return spec->rootfs ? use_folder(oci, &place, spec->rootfs, config, err)
-                        : use_host(oci, &place, config, err);
+    struct place place = {bundle->fd, bundle->id, bundle->kind,
+                          json_object_get(config, "mounts")};
+    return spec->rootfs
+               ? use_folder(bundle->oci, &place, spec->rootfs, config, err)
+               : use_host(bundle->oci, &place, config, err);
 }

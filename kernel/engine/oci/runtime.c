@@ -92,20 +92,21 @@ static bool find_in(const char *folders, const char *name,
     return false;
 }
 
-/* What is neither is taken for runc, whose command line is the model of the
- * other's. */
+/* What is none of them is taken for runc, whose command line is the model of
+ * the others'. */
 static enum oci_kind kind_of(const char *path)
 {
     const char *name = strrchr(path, '/') + 1;
+    if (strncmp(name, "runsc", 5) == 0)
+        return OCI_RUNSC;
     return strncmp(name, "crun", 4) == 0 ? OCI_CRUN : OCI_RUNC;
 }
 
-/* A kernel of its own shows nothing of its processes in this one's /proc, where
- * each protection is looked at: verify.c. */
-static bool has_own_kernel(const char *path)
+/* A virtual machine shows nothing of what is in force inside to this kernel,
+ * which is asked (verify.c), and needs a daemon of its own. */
+static bool is_machine(const char *path)
 {
-    const char *name = strrchr(path, '/') + 1;
-    return strncmp(name, "runsc", 5) == 0 || strncmp(name, "kata", 4) == 0;
+    return strncmp(strrchr(path, '/') + 1, "kata", 4) == 0;
 }
 
 static const char *where(void)
@@ -134,17 +135,17 @@ enum cellar_code cellar_oci_runtime_find(const char *name,
     if (!is_found && name)
         return cellar_fail(err, CELLAR_E_USAGE,
                            "there is no OCI runtime '%.100s'%s: install it, or "
-                           "give another --runtime: runc, crun, or an absolute "
-                           "path",
+                           "give another --runtime: runc, crun, runsc, or an "
+                           "absolute path",
                            name, where());
     if (!is_found)
         return cellar_fail(err, CELLAR_E_ENGINE,
                            "there is no OCI runtime%s: `apt-get install runc` "
                            "(or crun), or use --engine docker",
                            where());
-    if (has_own_kernel(found.path))
+    if (is_machine(found.path))
         return cellar_fail(err, CELLAR_E_USAGE,
-                           "%.100s has a kernel of its own, into which this "
+                           "%.100s makes virtual machines, into which this "
                            "engine can't look: use --engine docker with it",
                            found.path);
     found.kind = kind_of(found.path);
@@ -318,20 +319,25 @@ static const char *const blinded[] = {
     "/usr/bin/unshare", "--mount", "--propagation", "private",
     "/bin/sh",          "-c",      BLINDFOLD,       "sh"};
 
-static enum cellar_code put_arguments(const struct oci *oci,
-                                      const struct oci_ask *ask,
+/* gVisor takes the list of system calls only when it is told to. */
+static const char *const sandboxed[] = {OCI_SANDBOX_NETWORK,
+                                        OCI_SANDBOX_SECCOMP};
+
+static enum cellar_code put_arguments(const struct oci_ask *ask,
                                       const char *root,
                                       const char *argv[ARGUMENTS_MAX],
                                       struct cellar_error *err)
 {
     size_t n = 0;
-    (void)oci;
     if (ask->runtime->kind == OCI_CRUN && is_hybrid() && geteuid() == 0)
         for (; n < sizeof(blinded) / sizeof(*blinded); n++)
             argv[n] = blinded[n];
     argv[n++] = ask->runtime->path;
     argv[n++] = "--root";
     argv[n++] = root;
+    if (ask->runtime->kind == OCI_RUNSC)
+        for (size_t i = 0; i < sizeof(sandboxed) / sizeof(*sandboxed); i++)
+            argv[n++] = sandboxed[i];
     for (const char *const *a = ask->arguments; *a; a++) {
         if (n == ARGUMENTS_MAX - 1)
             return cellar_fail(err, CELLAR_E_LIMIT, "too many arguments");
@@ -437,7 +443,7 @@ static enum cellar_code begin(struct oci_run *run, const struct oci_ask *ask,
     const char *argv[ARGUMENTS_MAX];
     enum cellar_code code = cellar_oci_path(run->oci, ".run", NULL, root, err);
     if (!code)
-        code = put_arguments(run->oci, ask, root, argv, err);
+        code = put_arguments(ask, root, argv, err);
     if (!code)
         code = cellar_timer_new(run->oci->engine.loop, on_deadline, run,
                                 &run->deadline, err);

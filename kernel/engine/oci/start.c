@@ -138,8 +138,9 @@ static void verify(struct oci_op *op)
         fail_ended(start);
         return;
     }
-    bool settled =
-        cellar_oci_verify(&start->born, start->id, start->config, judge, start);
+    struct oci_made made = {op->oci, &start->runtime, &start->born, start->id,
+                            start->config};
+    bool settled = cellar_oci_verify(&made, judge, start);
     if (settled && !start->reason.code) {
         succeed(start);
         return;
@@ -218,8 +219,8 @@ static void on_ran(void *user, const struct oci_end *end)
         fail_run(start, end);
         return;
     }
-    if (cellar_oci_born_write(start->bundle_fd, start->id, &start->born,
-                              &err)) {
+    if (cellar_oci_born_write(start->bundle_fd, start->id, start->runtime.kind,
+                              &start->born, &err)) {
         if (err.code == CELLAR_E_LOST)
             fail_ended(start);
         else
@@ -345,13 +346,16 @@ static enum cellar_code fill_bundle(struct start *start,
                                     struct cellar_error *err)
 {
     struct oci *oci = start->op.oci;
+    struct oci_bundle bundle = {oci, start->id, start->bundle_fd,
+                                start->runtime.kind};
     enum cellar_code code =
         cellar_oci_config(oci, launch, start->id, &start->config, err);
     if (!code)
         code = cellar_oci_users(launch->spec, start->config, start->id, err);
     if (!code)
-        code = cellar_oci_rootfs(oci, launch->spec, start->bundle_fd, start->id,
-                                 start->config, err);
+        code = cellar_oci_rootfs(&bundle, launch->spec, start->config, err);
+    if (!code)
+        code = cellar_oci_sandbox_config(&start->runtime, start->config, err);
     if (code)
         return code;
     CELLAR_AUTO_FREE char *text =
