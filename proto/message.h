@@ -28,6 +28,10 @@
 #include "cellar/error.h"
 #include "limits.h"
 
+/* The one argument an agent takes, and only if its user said so: it runs also
+ * where the kernel shows what it has open to others of its container. */
+#define CELLAR_AGENT_OPEN "open"
+
 /* name, number on the wire, name in docs. Host to agent below 16. */
 #define CELLAR_MESSAGE_MAP(X)                                                  \
     X(HELLO, 1, "hello")                                                       \

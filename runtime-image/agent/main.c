@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -49,11 +50,21 @@ noreturn void cellar_agent_die(enum cellar_agent_exit status,
     exit(status);
 }
 
+/* This kernel's own rule is that nobody looks into a process that is not
+ * dumpable; one in user space may let all of them open what it has open. Then
+ * a cell could read the host's frames, and spoil the stream: it could not forge
+ * one, for want of the key. */
+static bool is_shown(void)
+{
+    struct stat st;
+    return stat("/proc/self/fd", &st) == 0 && (st.st_mode & 077);
+}
+
 /* As PID 1 of the container nothing inside can kill or stop it, and orphans
  * come to it. Non-dumpable nothing inside can read its key or its stream: the
  * file's mode (0711, not readable) does that from exec on, but an image may
  * have lost it, and then it is made up for here, before any other process. */
-static void insist_on_protection(void)
+static void insist_on_protection(bool open)
 {
     if (getpid() != 1)
         cellar_agent_die(CELLAR_AGENT_EXIT_UNSAFE,
@@ -65,6 +76,12 @@ static void insist_on_protection(void)
         cellar_agent_die(CELLAR_AGENT_EXIT_UNSAFE,
                          "the kernel does not let it be non-dumpable: its key "
                          "could be read");
+    if (!open && is_shown())
+        cellar_agent_die(CELLAR_AGENT_EXIT_UNSAFE,
+                         "this kernel shows the session what the agent holds "
+                         "open, its stream to the host (\"agent\"): use "
+                         "another OCI runtime; `--allow agent` does without "
+                         "it");
     const struct rlimit none = {0, 0};
     (void)setrlimit(RLIMIT_CORE, &none);
 }
@@ -98,11 +115,11 @@ static void take_stdio(void)
  * acknowledged, and not kept by malloc for the next one. */
 #define LARGE_BYTES (64 << 10)
 
-int main(void)
+int main(int argc, char **argv)
 {
     static struct cellar_agent agent;
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-    insist_on_protection();
+    insist_on_protection(argc > 1 && strcmp(argv[1], CELLAR_AGENT_OPEN) == 0);
     take_stdio();
     if (cellar_sign_init() != CELLAR_OK)
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "libsodium does not start");

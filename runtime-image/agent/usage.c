@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "figures.h"
@@ -38,16 +39,37 @@ static uint64_t read_oom(const struct cellar_usage *usage)
     return cellar_figure(text, "\noom_kill ");
 }
 
+/* Where no group tells, the kernel counts: one in user space those of its own
+ * container, any other all there are, so that the worker never seems alone. */
+static uint64_t count_threads(const struct cellar_usage *usage)
+{
+    char text[CELLAR_FIGURES_MAX];
+    struct sysinfo info = {.procs = 0};
+    if (usage->pids_fd < 0)
+        return sysinfo(&info) == 0 ? info.procs : UINT64_MAX;
+    cellar_figures_read(usage->pids_fd, text);
+    return cellar_figure(text, "\n");
+}
+
+/* A kernel in user space keeps no peak: there it is the most that was seen. */
+static void keep_peak(struct cellar_usage *usage, const char *status)
+{
+    uint64_t now = cellar_figure(status, "\nVmHWM:") * 1024;
+    if (now == 0) {
+        now = cellar_figure(status, "\nVmRSS:") * 1024;
+        now = now > usage->peak_bytes ? now : usage->peak_bytes;
+    }
+    usage->peak_bytes = now;
+}
+
 /* Peak memory; and whether somebody is there beside this agent, the worker's
  * threads and its copies. */
 static void look_at_worker(struct cellar_usage *usage)
 {
     char status[CELLAR_FIGURES_MAX];
-    char pids[CELLAR_FIGURES_MAX];
     cellar_figures_read(usage->status_fd, status);
-    cellar_figures_read(usage->pids_fd, pids);
-    usage->peak_bytes = cellar_figure(status, "\nVmHWM:") * 1024;
-    usage->company = cellar_figure(pids, "\n") >
+    keep_peak(usage, status);
+    usage->company = count_threads(usage) >
                      cellar_figure(status, "\nThreads:") + 1 + usage->copies;
 }
 

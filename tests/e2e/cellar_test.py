@@ -6,7 +6,7 @@ this test process's own, and a look at what is left on the engine.
             self.assertEqual(self.value("1 + 1"), "2")
 
 CELLAR_BIN names the command, CELLAR_ENGINE the engine ("docker" where it
-doesn't). Sessions, and so containers, belong to the state directory:
+doesn't), CELLAR_RUNTIME another OCI runtime than the first there is. Sessions, and so containers, belong to the state directory:
 containers_left() sees those of this process and no others.
 """
 
@@ -26,11 +26,20 @@ import unittest
 CELLAR = os.environ.get("CELLAR_BIN", "cellar")
 ENGINE = os.environ.get("CELLAR_ENGINE", "docker")
 OCI = ENGINE == "oci"
+RUNTIME = os.environ.get("CELLAR_RUNTIME")
+SANDBOX = RUNTIME == "runsc"  # with a kernel of its own
 needs_docker = unittest.skipIf(OCI, "it is about the Docker Engine's own")
 needs_oci = unittest.skipUnless(OCI, "it is about the oci engine's own")
 STATE_DIR = tempfile.mkdtemp(prefix="cellar-e2e-")
 ENVIRONMENT = dict(os.environ, CELLAR_STATE_DIR=STATE_DIR,
                    XDG_CONFIG_HOME=STATE_DIR)  # no defaults of the user's own
+
+if RUNTIME:
+    os.mkdir(os.path.join(STATE_DIR, "cellar"))
+    with open(os.path.join(STATE_DIR, "cellar", "config.json"), "w",
+              encoding="ascii") as defaults:
+        json.dump({"runtime": RUNTIME,
+                   "allow": ["agent", "tmpfs"] if SANDBOX else []}, defaults)
 
 # The keys of the result object, in order; kernel/result_json.c tells them.
 RESULT_KEYS = ["cell", "status", "state", "restored_from", "checkpoint",
@@ -160,8 +169,17 @@ def from_outside(word, container, state_dir=STATE_DIR):
         shutil.rmtree(bundle(container, "", state_dir), ignore_errors=True)
 
 
+def inside(container, *command):
+    """Whether a command ends well in a sandbox, whose files no path shows."""
+    return subprocess.run(
+        [RUNTIME, "--root", os.path.join(STATE_DIR, "oci", ".run"), "exec",
+         container, *command], capture_output=True, timeout=60).returncode == 0
+
+
 def has_file(container, path):
     """Whether a file is there inside."""
+    if SANDBOX:
+        return inside(container, "/usr/bin/test", "-e", path)
     if OCI:
         with contextlib.suppress(FileNotFoundError):  # it is being started
             return os.path.lexists("/proc/%d/root%s" % (
@@ -175,6 +193,9 @@ def make_file(container, path):
     """Makes an empty one, from outside."""
     if not OCI:
         docker("exec", container, "touch", path)
+        return
+    if SANDBOX:
+        inside(container, "/usr/bin/touch", path)
         return
     with open("/proc/%d/root%s" % (first_process(container), path), "wb"):
         pass

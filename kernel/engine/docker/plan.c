@@ -8,6 +8,7 @@
 #include "../../fail.h"
 #include "../../json.h"
 #include "cellar/version.h"
+#include "proto/message.h"
 #include "verify.h"
 
 #define AGENT "/cellar/agent"
@@ -148,6 +149,14 @@ static json_t *fill_entrypoint(const struct fill *f)
     return json_string(f->launch->entrypoint ? f->launch->entrypoint : AGENT);
 }
 
+/* The agent alone knows this one. */
+static json_t *fill_arguments(const struct fill *f)
+{
+    bool open = !f->launch->entrypoint &&
+                cellar_docker_allowed(f->launch->spec, "agent");
+    return open ? json_pack("[s]", CELLAR_AGENT_OPEN) : json_array();
+}
+
 static json_t *fill_session(const struct fill *f)
 {
     return json_string(f->launch->spec->name ? f->launch->spec->name : "");
@@ -243,6 +252,7 @@ static const struct slot {
     {"$image", fill_image},
     {"$user", fill_user},
     {"$entrypoint", fill_entrypoint},
+    {"$arguments", fill_arguments},
     {"$session", fill_session},
     {"$owner", fill_owner},
     {"$supervisor", fill_supervisor},

@@ -20,9 +20,10 @@ struct cellar_docker_spec {
 
 /* What a container can't be without, whatever the file says. */
 static const char *const required[] = {
-    "user",    "init",       "capabilities", "seccomp", "read_only", "mounts",
-    "network", "namespaces", "swap",         "memory",  "pids",      "cpu",
-    "ulimits", "tmpfs",      "sysctls",      "log",     "life",      "kernel",
+    "user",      "init",   "agent",   "capabilities", "seccomp",
+    "read_only", "mounts", "network", "namespaces",   "swap",
+    "memory",    "pids",   "cpu",     "ulimits",      "tmpfs",
+    "sysctls",   "log",    "life",    "kernel",
 };
 
 /* --------------------------------------------------------------- files -- */

@@ -180,8 +180,8 @@ static void on_probe_started(void *user, const char *id,
  * one, so it is all allowed. */
 static void start_probe(struct check *check)
 {
-    static const char *const limits[] = {"memory", "swap", "pids", "cpu",
-                                         "user"};
+    static const char *const limits[] = {"memory", "swap",  "pids", "cpu",
+                                         "user",   "tmpfs", "agent"};
     struct cellar_spec spec;
     struct cellar_error err;
     cellar_spec_init(&spec);

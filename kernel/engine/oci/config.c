@@ -78,9 +78,17 @@ static bool put_hostname(struct making *m, const json_t *value)
     return put(m, "hostname", json_deep_copy(value));
 }
 
+/* Of the entrypoint, and behind it those of the command. */
 static bool put_arguments(struct making *m, const json_t *value)
 {
-    return put(m, "process.args", json_deep_copy(value));
+    size_t i = 0;
+    json_t *one = NULL;
+    json_array_foreach(value, i, one)
+    {
+        if (!append(m, "process.args", json_incref(one)))
+            return false;
+    }
+    return true;
 }
 
 static bool put_folder(struct making *m, const json_t *value)
@@ -316,7 +324,7 @@ static const struct row {
     {"User", NULL, put_user},
     {"Hostname", NULL, put_hostname},
     {"Entrypoint", NULL, put_arguments},
-    {"Cmd", "[]", put_nothing},
+    {"Cmd", NULL, put_arguments},
     {"Env", NULL, put_environment},
     {"WorkingDir", NULL, put_folder},
     {"Labels", NULL, put_nothing}, /* labels.json has them */

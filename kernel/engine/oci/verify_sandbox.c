@@ -112,6 +112,13 @@ static const char *check_init(struct oci_look *l)
                : cellar_oci_wrong(l, "inside the agent is not process 1");
 }
 
+/* gVisor has let every process open what another has open. */
+static const char *check_agent(struct oci_look *l)
+{
+    return cellar_oci_wrong(l, "that a session can't open what its agent has "
+                               "open can't be seen from outside");
+}
+
 /* What it has is worth nothing outside of a user namespace of its own. */
 static const char *check_capabilities(struct oci_look *l)
 {
@@ -279,6 +286,7 @@ static const char *check_cpu(struct oci_look *l)
 static const struct oci_check checks[] = {
     {"user", check_user},
     {"init", check_init},
+    {"agent", check_agent},
     {"capabilities", check_capabilities},
     {"seccomp", check_seccomp},
     {"read_only", check_read_only},
