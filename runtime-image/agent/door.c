@@ -32,18 +32,21 @@ static bool watch(const struct cellar_door *door, int fd)
     return epoll_ctl(door->poll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-/* The kernel tells who sent a packet from the first one on: accepted sockets
- * inherit the wish. */
-static bool listen_at(struct cellar_door *door, const char *name)
+static bool want_sender(int fd)
 {
     const int yes = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)) == 0;
+}
+
+/* The kernel tells who sent a packet from the first one on: accepted sockets
+ * inherit the wish; but for one in user space, where the relay has it, too. */
+static bool listen_at(struct cellar_door *door, const char *name)
+{
     struct sockaddr_un address;
     socklen_t len = cellar_door_address(&address, name);
     door->listener =
         socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    return door->listener >= 0 &&
-           setsockopt(door->listener, SOL_SOCKET, SO_PASSCRED, &yes,
-                      sizeof(yes)) == 0 &&
+    return door->listener >= 0 && want_sender(door->listener) &&
            bind(door->listener, (const struct sockaddr *)&address, len) == 0 &&
            listen(door->listener, BACKLOG) == 0;
 }
@@ -106,6 +109,11 @@ bool cellar_door_is_engines(pid_t pid)
     return cellar_door_parent_is_outside(text);
 }
 
+/* The agent, which connects to nobody. A kernel in user space that tells who
+ * asks in the place of who is asked about says so; then who sent the packet
+ * must do. */
+#define ASKER 1
+
 /* Who connected; 0: nobody in our process ids. */
 static pid_t peer_of(int fd)
 {
@@ -139,7 +147,9 @@ static void let_in(struct cellar_door *door)
     int fd = accept4(door->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
         return;
-    if (!door->is_engines(peer_of(fd)) || !watch(door, fd)) {
+    pid_t peer = peer_of(fd);
+    if ((peer != ASKER && !door->is_engines(peer)) || !want_sender(fd) ||
+        !watch(door, fd)) {
         close(fd);
         return;
     }
@@ -222,6 +232,12 @@ static uint64_t lane_of(const struct parcel *parcel)
     return lane;
 }
 
+static bool is_peer(int fd, pid_t sender)
+{
+    pid_t peer = peer_of(fd);
+    return peer == sender || peer == ASKER;
+}
+
 /* Whether it is whole, and the relay's own that holds the connection. */
 static bool is_relays(const struct cellar_door *door, int fd,
                       const struct parcel *parcel)
@@ -229,7 +245,7 @@ static bool is_relays(const struct cellar_door *door, int fd,
     return parcel->len == (ssize_t)CELLAR_DOOR_BYTES && !parcel->excess &&
            parcel->count == CELLAR_DOOR_FDS && lane_of(parcel) > 0 &&
            lane_of(parcel) <= CELLAR_DOOR_LANE_MAX &&
-           parcel->sender == peer_of(fd) && door->is_engines(parcel->sender) &&
+           is_peer(fd, parcel->sender) && door->is_engines(parcel->sender) &&
            ready_stream(parcel->fds[0]) && ready_stream(parcel->fds[1]);
 }
 

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -69,15 +70,24 @@ static void insist_on_protection(void)
 }
 
 /* Any process inside may have taken the agent's name, where the agent has
- * not: the one that listens must be the container's first. */
+ * not: the one that listens must be the container's first. A kernel in user
+ * space may tell who asks, and nobody else: an agent runs there only if its
+ * stream may be open to all of them. */
 static void insist_on_agent(int fd)
 {
     struct ucred peer = {.pid = 0};
     socklen_t len = sizeof(peer);
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
         die("asking who listens: %m");
-    if (peer.pid != 1)
+    if (peer.pid != 1 && peer.pid != getpid())
         die("process %d listens in the agent's place", (int)peer.pid);
+}
+
+/* An agent's kernel in user space tells it who sends only what was sent so. */
+static bool tell_sender(int fd)
+{
+    const int yes = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)) == 0;
 }
 
 static int reach_agent(void)
@@ -86,8 +96,10 @@ static int reach_agent(void)
     struct sockaddr_un address;
     socklen_t len = cellar_door_address(&address, CELLAR_DOOR_NAME);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
-                             sizeof(patience)) != 0)
+    if (fd < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) !=
+            0 ||
+        !tell_sender(fd))
         die("no socket: %m");
     if (connect(fd, (const struct sockaddr *)&address, len) != 0) {
         if (errno == EAGAIN)

@@ -2,6 +2,7 @@
 
 import unittest
 
+import cellar_test
 from cellar_test import RESULT_KEYS, SessionTest
 
 
@@ -84,7 +85,9 @@ class Value(SessionTest):
         self.assertGreaterEqual(usage["wall_us"], 200_000)
         self.assertGreater(usage["cpu_us"], 1000)
         self.assertLess(usage["cpu_us"], usage["wall_us"])
-        self.assertGreater(usage["peak_memory_bytes"], 30 << 20)
+        # A kernel in user space tells only what is in use now.
+        self.assertGreater(usage["peak_memory_bytes"],
+                           (5 if cellar_test.SANDBOX else 30) << 20)
 
     def test_cells_are_counted(self):
         first = self.ok("1")["cell"]

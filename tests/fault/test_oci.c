@@ -284,17 +284,55 @@ static void a_runtime_that_is_not_there_is_named(void **state)
     assert_non_null(strstr(w->err.msg, w->runtime));
 }
 
+/* The script, under a name that a runtime is known by. */
+static void call_it(struct world *w, const char *name, const char *text)
+{
+    char plain[sizeof(w->runtime)];
+    script(w, text);
+    memcpy(plain, w->runtime, sizeof(plain));
+    snprintf(w->runtime, sizeof(w->runtime), "%s/%s", w->dir, name);
+    assert_int_equal(rename(plain, w->runtime), 0);
+}
+
 /* The engine could not look at what it made. */
-static void a_runtime_with_a_kernel_of_its_own_is_refused(void **state)
+static void a_virtual_machine_is_refused(void **state)
 {
     struct world *w = *state;
-    char plain[sizeof(w->runtime)];
-    script(w, BEGIN "exit 0\n");
-    memcpy(plain, w->runtime, sizeof(plain));
-    snprintf(w->runtime, sizeof(w->runtime), "%s/runsc", w->dir);
-    assert_int_equal(rename(plain, w->runtime), 0);
+    call_it(w, "kata-runtime", BEGIN "exit 0\n");
     assert_int_equal(begin_start(w), CELLAR_E_USAGE);
     assert_non_null(strstr(w->err.msg, "use --engine docker"));
+    assert_int_equal(unlink(w->runtime), 0);
+}
+
+static void a_process_outside_of_any_sandbox_is_not_killed(void **state)
+{
+    struct world *w = *state;
+    call_it(w, "runsc", BEGIN "echo $PPID > $pid_file\n");
+    refuse(w, CELLAR_E_ENGINE, "in no container");
+    assert_int_equal(unlink(w->runtime), 0);
+}
+
+/* Apart from the host, and no kernel of runsc's. */
+static void a_sandbox_that_is_none_is_not_taken(void **state)
+{
+    struct world *w = *state;
+    call_it(w, "runsc",
+            BEGIN "unshare --user --map-root-user --mount --net sleep 100 &\n"
+                  "until [ \"$(cat /proc/$!/comm)\" = sleep ]; do :; done\n"
+                  "echo $! > $pid_file\n");
+    refuse(w, CELLAR_E_ENGINE, "does not enforce \"user\"");
+    assert_int_equal(unlink(w->runtime), 0);
+}
+
+/* It would not do so by itself. */
+static void a_sandbox_is_told_to_filter(void **state)
+{
+    struct world *w = *state;
+    call_it(w, "runsc",
+            BEGIN "case \"$*\" in *--oci-seccomp=true*--network=none*|\\\n"
+                  "*--network=none*--oci-seccomp=true*) ;; *) exit 0;; esac\n"
+                  "echo 'it was told to' >&2\nexit 1\n");
+    refuse(w, CELLAR_E_ENGINE, "it was told to");
     assert_int_equal(unlink(w->runtime), 0);
 }
 
@@ -423,7 +461,10 @@ int main(void)
         WORLD_TEST(a_process_without_the_protections_is_not_taken),
         WORLD_TEST(a_start_that_nobody_wants_makes_nothing),
         WORLD_TEST(a_runtime_that_is_not_there_is_named),
-        WORLD_TEST(a_runtime_with_a_kernel_of_its_own_is_refused),
+        WORLD_TEST(a_virtual_machine_is_refused),
+        WORLD_TEST(a_process_outside_of_any_sandbox_is_not_killed),
+        WORLD_TEST(a_sandbox_that_is_none_is_not_taken),
+        WORLD_TEST(a_sandbox_is_told_to_filter),
         WORLD_TEST(one_that_hangs_holds_nobody_up),
         WORLD_TEST(what_a_relay_writes_waits_for_who_attaches),
     };

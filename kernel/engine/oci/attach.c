@@ -20,6 +20,7 @@ struct attach {
     uint32_t lane;
     int bundle_fd;
     char file[32]; /* the relay's description, in the bundle; "" none */
+    char pid_file[32];
     char said[OCI_WORDS_MAX];
     struct cellar_stream *stream;
     struct cellar_stream_events events;
@@ -31,8 +32,10 @@ static void destroy_attach(struct oci_op *op)
 {
     struct attach *attach = (struct attach *)op;
     cellar_stream_close(attach->stream);
-    if (*attach->file && attach->bundle_fd >= 0)
+    if (*attach->file && attach->bundle_fd >= 0) {
         (void)unlinkat(attach->bundle_fd, attach->file, 0);
+        (void)unlinkat(attach->bundle_fd, attach->pid_file, 0);
+    }
     if (attach->bundle_fd >= 0)
         close(attach->bundle_fd);
     free(attach);
@@ -148,6 +151,8 @@ static enum cellar_code write_relay(struct attach *attach,
                            "session with `cellar stop`");
     (void)snprintf(attach->file, sizeof(attach->file), "relay-%" PRIu32 ".json",
                    attach->lane);
+    (void)snprintf(attach->pid_file, sizeof(attach->pid_file),
+                   "relay-%" PRIu32 ".pid", attach->lane);
     return cellar_oci_file_write(attach->bundle_fd, attach->file, made, err);
 }
 
@@ -199,12 +204,19 @@ static enum cellar_code run_relay(struct attach *attach,
                                   const int stdio[3], struct cellar_error *err)
 {
     char file[4096];
+    char pid[4096];
     enum cellar_code code =
         cellar_oci_path(attach->op.oci, attach->id, attach->file, file, err);
+    if (!code)
+        code = cellar_oci_path(attach->op.oci, attach->id, attach->pid_file,
+                               pid, err);
     if (code)
         return code;
-    const char *const arguments[] = {"exec", "--detach", "--process",
-                                     file,   attach->id, NULL};
+    /* runsc needs to be told where to write the pid, or puts that behind the
+     * container's id, where it does not look for it. */
+    const char *const arguments[] = {"exec",     "--detach",   "--process",
+                                     file,       "--pid-file", pid,
+                                     attach->id, NULL};
     struct oci_ask ask = {.runtime = runtime,
                           .arguments = arguments,
                           .stdio = stdio,
