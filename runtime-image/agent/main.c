@@ -115,15 +115,27 @@ static void take_stdio(void)
  * acknowledged, and not kept by malloc for the next one. */
 #define LARGE_BYTES (64 << 10)
 
+/* A kernel that shows what is open may not tell a relay either who listens: so
+ * nobody else gets the name. */
+static void take_name(struct cellar_agent *agent)
+{
+    if (cellar_door_open(&agent->door, CELLAR_DOOR_NAME) != CELLAR_OK)
+        cellar_agent_die(CELLAR_AGENT_EXIT_SELF,
+                         "it can't listen for the branches' streams: %m");
+}
+
 int main(int argc, char **argv)
 {
     static struct cellar_agent agent;
+    bool open = argc > 1 && strcmp(argv[1], CELLAR_AGENT_OPEN) == 0;
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-    insist_on_protection(argc > 1 && strcmp(argv[1], CELLAR_AGENT_OPEN) == 0);
+    insist_on_protection(open);
     take_stdio();
     if (cellar_sign_init() != CELLAR_OK)
         cellar_agent_die(CELLAR_AGENT_EXIT_SELF, "libsodium does not start");
     cellar_agent_init(&agent);
+    if (open)
+        take_name(&agent);
     for (;;)
         cellar_agent_turn(&agent);
 }

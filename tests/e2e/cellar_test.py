@@ -169,17 +169,18 @@ def from_outside(word, container, state_dir=STATE_DIR):
         shutil.rmtree(bundle(container, "", state_dir), ignore_errors=True)
 
 
-def inside(container, *command):
-    """Whether a command ends well in a sandbox, whose files no path shows."""
+def run_inside(container, *command):
+    """Runs a command in a sandbox, whose files no path here shows."""
     return subprocess.run(
         [RUNTIME, "--root", os.path.join(STATE_DIR, "oci", ".run"), "exec",
-         container, *command], capture_output=True, timeout=60).returncode == 0
+         container, *command], capture_output=True, timeout=60)
 
 
 def has_file(container, path):
     """Whether a file is there inside."""
     if SANDBOX:
-        return inside(container, "/usr/bin/test", "-e", path)
+        return run_inside(container, "/usr/bin/test", "-e",
+                          path).returncode == 0
     if OCI:
         with contextlib.suppress(FileNotFoundError):  # it is being started
             return os.path.lexists("/proc/%d/root%s" % (
@@ -195,7 +196,7 @@ def make_file(container, path):
         docker("exec", container, "touch", path)
         return
     if SANDBOX:
-        inside(container, "/usr/bin/touch", path)
+        run_inside(container, "/usr/bin/touch", path)
         return
     with open("/proc/%d/root%s" % (first_process(container), path), "wb"):
         pass
@@ -203,6 +204,9 @@ def make_file(container, path):
 
 def files_of(container):
     """All that stands in its files, in a lump; on oci, what was made for it."""
+    if SANDBOX:
+        return run_inside(container, "/usr/bin/tar", "-cf", "-", "/cellar",
+                          "/dev/shm", "/etc").stdout
     if not OCI:
         return subprocess.run(["docker", "export", container], check=True,
                               timeout=120, stdout=subprocess.PIPE).stdout

@@ -154,6 +154,12 @@ class Inside(SessionTest):
                          (result["status"], result["state"]))
         self.assertEqual("42", self.value("kept + 1"))
 
+    def test_the_agents_name_is_taken(self):
+        self.assertEqual("OSError", self.cell(
+            "import socket\n"
+            "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+            "s.bind('\\0cellar-agent')")["error"]["name"])
+
     def test_a_branch_is_another_stream(self):
         self.ok("x = 5")
         other = self.session.name + "-other"

@@ -273,7 +273,7 @@ static void go(struct oci_op *op)
         !cellar_oci_lives(&born))
         code = cellar_fail(&err, CELLAR_E_LOST,
                            "the container does not run any more");
-    else if (cellar_oci_group_is_frozen(attach->bundle_fd, attach->id))
+    else if (cellar_oci_is_paused(op->oci, attach->bundle_fd, attach->id))
         code = cellar_fail(&err, CELLAR_E_ENGINE,
                            "the container is paused: resume it with its OCI "
                            "runtime");

@@ -36,7 +36,7 @@ static enum cellar_vital look(const struct oci *oci, const char *id, char *text,
         return CELLAR_VITAL_GONE;
     }
     (void)cellar_oci_labels_read(fd, &labels);
-    const char *state = cellar_oci_state(fd, id);
+    const char *state = cellar_oci_state(oci, fd, id);
     if (strcmp(state, "running") == 0) {
         (void)snprintf(text, size,
                        "the container runs, but its agent does not answer");

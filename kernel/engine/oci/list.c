@@ -30,14 +30,15 @@ static void read_owner(const struct oci *oci, char owner[64])
     (void)snprintf(owner, 64, "%s", text);
 }
 
-const char *cellar_oci_state(int bundle_fd, const char *id)
+const char *cellar_oci_state(const struct oci *oci, int bundle_fd,
+                             const char *id)
 {
     struct oci_born born;
     if (!cellar_oci_born_read(bundle_fd, &born))
         return "created";
     if (!cellar_oci_lives(&born))
         return "exited";
-    return cellar_oci_group_is_frozen(bundle_fd, id) ? "paused" : "running";
+    return cellar_oci_is_paused(oci, bundle_fd, id) ? "paused" : "running";
 }
 
 static void give(const struct listing *listing, const char *id)
@@ -57,7 +58,7 @@ static void give(const struct listing *listing, const char *id)
                                          .supervisor = labels.supervisor,
                                          .uid = labels.uid,
                                          .image = labels.image,
-                                         .state = cellar_oci_state(fd, id),
+                                         .state = cellar_oci_state(oci, fd, id),
                                          .created = labels.created};
     listing->each(listing->user, &container);
 }

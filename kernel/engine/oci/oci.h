@@ -240,7 +240,10 @@ void cellar_oci_kill(const struct oci_born *born);
 /* As _read, of a bundle whose start was cut off; none: all 0. */
 void cellar_oci_born_find(int bundle_fd, const char *id, struct oci_born *born);
 /* "running", "paused", "exited", "created". */
-const char *cellar_oci_state(int bundle_fd, const char *id);
+const char *cellar_oci_state(const struct oci *oci, int bundle_fd,
+                             const char *id);
+/* Whether somebody has halted it with its runtime. */
+bool cellar_oci_is_paused(const struct oci *oci, int bundle_fd, const char *id);
 
 /* ------------------------------------------------------ control groups -- */
 

@@ -56,6 +56,18 @@ enum cellar_code cellar_oci_sandbox_config(const struct oci_runtime *runtime,
                : cellar_fail(err, CELLAR_E_NOMEM, "config.json: out of memory");
 }
 
+/* A kernel in user space halts its processes by itself, and no group. */
+bool cellar_oci_is_paused(const struct oci *oci, int bundle_fd, const char *id)
+{
+    if (cellar_oci_group_is_frozen(bundle_fd, id))
+        return true;
+    json_t *told = cellar_oci_sandbox_told(oci, id);
+    const char *status = json_string_value(json_object_get(told, "status"));
+    bool paused = status && strcmp(status, "paused") == 0;
+    json_decref(told);
+    return paused;
+}
+
 json_t *cellar_oci_sandbox_told(const struct oci *oci, const char *id)
 {
     char name[4096];
