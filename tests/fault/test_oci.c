@@ -376,11 +376,21 @@ static void put(const struct world *w, const char *name, const char *text)
     fclose(file);
 }
 
+static void read_boot(char boot[64])
+{
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    assert_non_null(file);
+    assert_non_null(fgets(boot, 64, file));
+    boot[strcspn(boot, "\n")] = '\0';
+    fclose(file);
+}
+
 /* A container that lives: its first process is this one. */
 static void make_bundle(const struct world *w)
 {
     char path[256];
     char text[256];
+    char boot[64];
     snprintf(path, sizeof(path), "%s/oci", w->dir);
     (void)mkdir(path, 0700);
     bundle_path(w, "", path);
@@ -388,8 +398,10 @@ static void make_bundle(const struct world *w)
     snprintf(text, sizeof(text), "{\"runtime\": \"%s\"}", w->runtime);
     put(w, "labels.json", text);
     put(w, "config.json", "{\"process\": {\"args\": []}}");
-    snprintf(text, sizeof(text), "{\"pid\": %d, \"began\": %" PRIu64 "}",
-             (int)getpid(), cellar_oci_began(getpid()));
+    read_boot(boot);
+    snprintf(text, sizeof(text),
+             "{\"pid\": %d, \"began\": %" PRIu64 ", \"boot\": \"%s\"}",
+             (int)getpid(), cellar_oci_began(getpid()), boot);
     put(w, "born.json", text);
 }
 

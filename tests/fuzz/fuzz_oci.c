@@ -350,18 +350,32 @@ static json_t *config_now(void)
     return read ? read : json_deep_copy(w.config);
 }
 
-static void look_at_born(void)
+static void look_at(enum oci_kind kind)
 {
     struct cellar_error err = {.code = CELLAR_OK};
     struct oci_born born = {0};
+    const struct oci_runtime runtime = {.path = "/usr/bin/r", .kind = kind};
     json_t *config = config_now();
-    enum cellar_code code = cellar_oci_born_write(w.fd, w.id, &born, &err);
+    enum cellar_code code =
+        cellar_oci_born_write(w.fd, w.id, kind, &born, &err);
     check_error(code ? &err : NULL);
     must(code || (born.pid > 1 && born.began > 0));
     if (code && !cellar_oci_born_read(w.fd, &born))
-        born = (struct oci_born){4711, 1};
-    (void)cellar_oci_verify(&born, w.id, config, on_protection, NULL);
+        born = (struct oci_born){.pid = 4711, .began = 1};
+    (void)cellar_oci_verify(&(struct oci_made){(struct oci *)w.engine, &runtime,
+                                               &born, w.id, config},
+                            on_protection, NULL);
     json_decref(config);
+}
+
+static void look_at_born(void)
+{
+    look_at(OCI_RUNC);
+}
+
+static void look_at_sandbox(void)
+{
+    look_at(OCI_RUNSC);
 }
 
 /* Only files of the user's own groups are to be seen inside. */
@@ -456,7 +470,8 @@ static void check_call(unsigned call)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static void (*const looks[])(void) = {look_at_born, look_at_users,
-                                          look_at_words, look_at_groups};
+                                          look_at_words, look_at_groups,
+                                          look_at_sandbox};
     if (len < 1)
         return 0;
     open_world();
@@ -464,7 +479,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     take_files(data + 1, len - 1);
     w.user = data[0] & 0x80 ? USER : 0;
     w.fuzzing = true;
-    unsigned call = data[0] % 10;
+    unsigned call = data[0] % 11;
     if (call < 6)
         check_call(call);
     else

@@ -228,7 +228,7 @@ static void a_process_of_another_boot_is_not_ours(void **state)
     assert_true(cellar_oci_born_read(w->fd, &born));
     assert_false(cellar_oci_lives(&born));
     cellar_oci_kill(&born);
-    assert_string_equal(cellar_oci_state(w->fd, w->id), "exited");
+    assert_string_equal(cellar_oci_state(w->oci, w->fd, w->id), "exited");
 }
 
 static void a_process_in_no_container_is_not_taken(void **state)
@@ -238,14 +238,14 @@ static void a_process_in_no_container_is_not_taken(void **state)
     char text[32];
     snprintf(text, sizeof(text), "%d", (int)getpid());
     put(w, "pid", text);
-    assert_int_equal(cellar_oci_born_write(w->fd, w->id, OCI_RUNC, &born,
-                                           &w->err),
-                     CELLAR_E_ENGINE);
+    assert_int_equal(
+        cellar_oci_born_write(w->fd, w->id, OCI_RUNC, &born, &w->err),
+        CELLAR_E_ENGINE);
     assert_non_null(strstr(w->err.msg, "no container"));
     put(w, "pid", "1");
-    assert_int_equal(cellar_oci_born_write(w->fd, w->id, OCI_RUNC, &born,
-                                           &w->err),
-                     CELLAR_E_ENGINE);
+    assert_int_equal(
+        cellar_oci_born_write(w->fd, w->id, OCI_RUNC, &born, &w->err),
+        CELLAR_E_ENGINE);
 }
 
 static void a_fifo_that_is_none_is_not_opened(void **state)
