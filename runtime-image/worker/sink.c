@@ -14,6 +14,7 @@ enum {
     ROOM_BYTES = 64 << 10, /* what a pipe holds */
     BURST_LINES = 256,     /* that are written one by one before a flood */
     LINES_PER_MS = 16,     /* and that may be for ever */
+    LOOK_EVERY = 8,        /* lines of a flood, for whether one may be */
     NAP_NS = 2000000,
 };
 
@@ -29,7 +30,8 @@ struct cellar_sink {
     PyThread_type_lock lock;
     size_t start;
     size_t end;
-    unsigned lines; /* that may be written at once */
+    unsigned lines;  /* that may be written at once */
+    unsigned unseen; /* lines since the clock was last looked at */
     int64_t refilled_ms;
     bool flusher; /* a thread is there */
     char *data;
@@ -146,9 +148,14 @@ static bool ensure_flusher(struct cellar_sink *sink)
     return sink->flusher;
 }
 
-/* Whether a line may be written at once. */
+/* Whether a line may be written at once. Where the flusher is on its way to
+ * those before, another one can wait with them: the clock would cost it as much
+ * as all the rest. */
 static bool take_line(struct cellar_sink *sink)
 {
+    if (sink->lines == 0 && sink->flusher && ++sink->unseen < LOOK_EVERY)
+        return false;
+    sink->unseen = 0;
     struct timespec now = {0};
     (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     int64_t ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;

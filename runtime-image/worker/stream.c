@@ -137,6 +137,17 @@ static bool put(struct cellar_sink *sink, PyObject *bytes)
     return true;
 }
 
+/* Nearly all text is sound, and nearly all of the way to an error handler by
+ * its name is spared then. */
+static PyObject *encode(PyObject *text)
+{
+    PyObject *bytes = PyUnicode_AsUTF8String(text);
+    if (bytes || !PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+        return bytes;
+    PyErr_Clear();
+    return PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+}
+
 static PyObject *stream_write(PyObject *self, PyObject *text)
 {
     struct cellar_sink *sink = sink_of(self);
@@ -144,8 +155,7 @@ static PyObject *stream_write(PyObject *self, PyObject *text)
         return PyObject_CallFunctionObjArgs(stream.base[WRITE], self, text,
                                             NULL);
     if (!is_late()) {
-        CELLAR_REF PyObject *bytes =
-            PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+        CELLAR_REF PyObject *bytes = encode(text);
         if (!bytes || !put(sink, bytes))
             return NULL;
     }
