@@ -163,6 +163,7 @@
     X(name_to_handle_at, ALWAYS, EPERM, "handles for it")                      \
     X(fanotify_init, ALWAYS, EPERM, "watches others' files")                   \
     X(fanotify_mark, ALWAYS, EPERM, "the same")                                \
+    X(fcntl,       IS(1, F_NOTIFY), EPERM, "the same, by folders")             \
     X(quotactl,    ALWAYS, EPERM, "quotas")                                    \
     X(quotactl_fd, ALWAYS, EPERM, "quotas")                                    \
     X(swapon,      ALWAYS, EPERM, "swap")                                      \

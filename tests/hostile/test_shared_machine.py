@@ -61,6 +61,21 @@ class Terminals(HostileTest):
                 "    os.waitpid(child, 0)")
 
 
+class Watching(HostileTest):
+    def test_who_uses_the_machines_files_is_not_told(self):
+        """/usr is everybody's: what is run, and what others import."""
+        self.assertRefused(
+            "import fcntl\n"
+            "def watched(call):\n"
+            "    ctypes.set_errno(0)\n"
+            "    return ('allowed' if call(0) >= 0 else\n"
+            "            errno.errorcode[ctypes.get_errno()])\n"
+            "folder = os.open('/usr/bin', os.O_RDONLY)\n"
+            "[watched(libc.inotify_init), watched(libc.inotify_init1),\n"
+            " attempt(fcntl.fcntl, folder, fcntl.F_NOTIFY, fcntl.DN_ACCESS),\n"
+            " syscall(300, 0, os.O_RDONLY)]", "EPERM")
+
+
 class LeftBehind(HostileTest):
     def test_nothing_tells_of_a_session_that_was_stopped(self):
         live = cellar_test.Session(*self.OPTIONS)
@@ -84,6 +99,32 @@ class LeftBehind(HostileTest):
             if container in path])
         with open("/proc/self/mountinfo", encoding="utf-8") as file:
             self.assertNotIn(container, file.read())
+
+
+class Replaced(HostileTest):
+    """Another container in the place of one that nobody has at the moment."""
+
+    FILES = "born.json", "stdin", "stdout", "stderr"
+
+    def test_another_container_is_not_taken_for_it(self):
+        """Its process and its FIFOs: it has not got the key."""
+        live = cellar_test.Session(*self.OPTIONS)
+        self.addCleanup(live.stop)
+        live.exec("mine = 1")
+        ours, theirs = live.container(), self.bystander.container()
+        for name in self.FILES:
+            path = cellar_test.bundle(ours, name)
+            os.rename(path, path + ".old")
+            os.link(cellar_test.bundle(theirs, name), path)
+        try:
+            done = run("exec", live.name, "canary")
+            self.assertEqual((3, ""), (done.status, done.out))
+            self.assertIn("does not answer", done.err)
+        finally:
+            for name in self.FILES:
+                path = cellar_test.bundle(ours, name)
+                os.rename(path + ".old", path)
+        self.assertEqual({"text/plain": "1"}, live.exec("mine")["result"])
 
 
 @unittest.skipIf(os.geteuid() != 0, "needs root, to become another user")

@@ -1,5 +1,5 @@
-/* seccomp.json as an OCI runtime wants it: the profile's own list, and the
- * architectures of this machine alone. */
+/* seccomp.json as an OCI runtime wants it: the profile's own list, but for what
+ * goes with an image alone, and the architectures of this machine. */
 #include <string.h>
 #include <sys/utsname.h>
 
@@ -65,6 +65,34 @@ static bool is_plain(const json_t *profile)
     return true;
 }
 
+/* What is mounted are the machine's own files: who watches them is told what
+ * everybody else runs and reads, on the host and in other sessions. And of a
+ * plain user's watches the kernel counts all as that user's, who would have
+ * none left. */
+static const char *const watching[] = {"inotify_init", "inotify_init1"};
+
+static bool is_watching(const json_t *name)
+{
+    const char *text = json_string_value(name);
+    for (size_t i = 0; text && i < sizeof(watching) / sizeof(*watching); i++)
+        if (strcmp(watching[i], text) == 0)
+            return true;
+    return false;
+}
+
+static void refuse_watching(json_t *rules)
+{
+    size_t i = 0;
+    json_t *rule = NULL;
+    json_array_foreach(rules, i, rule)
+    {
+        json_t *names = json_object_get(rule, "names");
+        for (size_t k = json_array_size(names); k-- > 0;)
+            if (is_watching(json_array_get(names, k)))
+                (void)json_array_remove(names, k);
+    }
+}
+
 enum cellar_code cellar_oci_seccomp(const struct cellar_docker_spec *spec,
                                     json_t **out, struct cellar_error *err)
 {
@@ -85,6 +113,7 @@ enum cellar_code cellar_oci_seccomp(const struct cellar_docker_spec *spec,
     }
     bool made = json_object_set_new(profile, "architectures", arches) == 0;
     (void)json_object_del(profile, "archMap");
+    refuse_watching(json_object_get(profile, "syscalls"));
     if (made) {
         *out = profile;
         return CELLAR_OK;

@@ -298,33 +298,8 @@ static enum cellar_code put_mappings(json_t *config, const struct range *uids,
  */
 #define SIGNALS_MAX 1024
 
-static const char *const counted[] = {"inotify_init", "inotify_init1"};
-
-static bool is_counted(const json_t *name)
-{
-    const char *text = json_string_value(name);
-    for (size_t i = 0; text && i < sizeof(counted) / sizeof(*counted); i++)
-        if (strcmp(counted[i], text) == 0)
-            return true;
-    return false;
-}
-
-static void refuse_counted(json_t *rules)
-{
-    size_t i = 0;
-    json_t *rule = NULL;
-    json_array_foreach(rules, i, rule)
-    {
-        json_t *names = json_object_get(rule, "names");
-        for (size_t k = json_array_size(names); k-- > 0;)
-            if (is_counted(json_array_get(names, k)))
-                (void)json_array_remove(names, k);
-    }
-}
-
 static enum cellar_code keep_quotas(json_t *config, struct cellar_error *err)
 {
-    refuse_counted(cellar_json_at(config, "linux.seccomp.syscalls"));
     json_t *limits = cellar_json_at(config, "process.rlimits");
     return json_array_append_new(
                limits, json_pack("{s:s, s:i, s:i}", "type", "RLIMIT_SIGPENDING",
