@@ -8,10 +8,14 @@
  * thread: the one way to learn of it. */
 static json_malloc_t allocate;
 static _Thread_local bool starved;
+static _Thread_local bool parsing;
 
+/* A token that could not grow lacks a byte, and the parser does not look: with
+ * the quote that closes it lost, it would read on behind its end. It looks at
+ * the next allocation, so that has to fail, too. */
 static void *watched_malloc(size_t size)
 {
-    void *p = allocate(size);
+    void *p = parsing && starved ? NULL : allocate(size);
     if (!p)
         starved = true;
     return p;
@@ -29,11 +33,13 @@ static void begin(void)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     (void)pthread_once(&once, watch);
     starved = false;
+    parsing = true;
 }
 
 /* Takes `value`. */
 static json_t *finish(json_t *value, json_error_t *where)
 {
+    parsing = false;
     if (!starved)
         return value;
     json_decref(value);

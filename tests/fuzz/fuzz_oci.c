@@ -31,6 +31,7 @@
 #include "fake_loop.h"
 #include "fuzz.h"
 #include "kernel/engine/oci/oci.h"
+#include "kernel/json.h"
 
 #define GROUPS "/sys/fs/cgroup/"
 #define USER   65534
@@ -346,7 +347,7 @@ static void take_files(const uint8_t *input, size_t size)
 static json_t *config_now(void)
 {
     CELLAR_AUTO_FREE char *text = cellar_oci_file_read(w.fd, "config.json");
-    json_t *read = text ? json_loads(text, 0, NULL) : NULL;
+    json_t *read = text ? cellar_json_parse(text, strlen(text), 0, NULL) : NULL;
     return read ? read : json_deep_copy(w.config);
 }
 

@@ -11,6 +11,7 @@
 #include "kernel/cli/entry.h"
 #include "kernel/cli/notebook.h"
 #include "kernel/cli/script.h"
+#include "kernel/json.h"
 #include "kernel/record.h"
 
 static const char notebook_text[] =
@@ -219,6 +220,31 @@ static void a_config_is_read_or_says_no_memory(void **state)
 }
 
 /* ------------------------------------------------------------- records -- */
+/* Of every length: with some of them the byte that found no room is the quote
+ * that closes the text. */
+static enum cellar_code parse(void *user)
+{
+    json_error_t where = {.text = "?"};
+    const char *text = user;
+    json_t *read = cellar_json_parse(text, strlen(text), 0, &where);
+    bool whole = read && json_string_length(json_array_get(read, 0)) > 0;
+    json_decref(read);
+    assert_true(whole == (read != NULL));
+    assert_true(read || cellar_json_starved(&where));
+    return read ? CELLAR_OK : CELLAR_E_NOMEM;
+}
+
+static void json_of_any_length_is_read_or_says_no_memory(void **state)
+{
+    static const size_t lengths[] = {13, 14, 15, 29, 30, 31, 61, 62, 63};
+    (void)state;
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
+        char text[80] = "[\"";
+        memset(text + 2, 'x', lengths[i]);
+        memcpy(text + 2 + lengths[i], "\"]", 3);
+        oom_sweep(parse, text);
+    }
+}
 
 struct saved {
     char state_dir[64];
@@ -318,6 +344,7 @@ int main(void)
         cmocka_unit_test(an_entry_is_shown_or_says_no_memory),
         cmocka_unit_test(a_notebook_is_made_or_says_no_memory),
         cmocka_unit_test(a_config_is_read_or_says_no_memory),
+        cmocka_unit_test(json_of_any_length_is_read_or_says_no_memory),
         cmocka_unit_test_setup_teardown(a_record_is_loaded_whole_or_not_at_all,
                                         open_state, close_state),
         cmocka_unit_test_setup_teardown(

@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 
+#include "../../json.h"
 #include "../../spec.h"
 #include "../check.h"
 #include "oci.h"
@@ -143,7 +144,8 @@ static void look_at_probe(struct check *check)
     CELLAR_AUTO_CLOSE int fd = cellar_oci_bundle_open(check->op.oci, check->id);
     CELLAR_AUTO_FREE char *text =
         fd < 0 ? NULL : cellar_oci_file_read(fd, "config.json");
-    json_t *config = text ? json_loads(text, 0, NULL) : NULL;
+    json_t *config =
+        text ? cellar_json_parse(text, strlen(text), 0, NULL) : NULL;
     struct oci_made made = {check->op.oci, &check->runtime, &born, check->id,
                             config};
     if (config && cellar_oci_born_read(fd, &born))
