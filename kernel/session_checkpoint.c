@@ -158,8 +158,9 @@ void cellar_session_on_reply(struct cellar_session *s,
         is_stale(s))
         return;
     if (!reply->ok)
-        code = cellar_fail(&err, CELLAR_E_DENIED, "%.*s", (int)reply->text.len,
-                           (const char *)reply->text.data);
+        code =
+            cellar_fail(&err, cellar_refusal_code(reply->text), "%.*s",
+                        (int)reply->text.len, (const char *)reply->text.data);
     else if (reply->request == CELLAR_MSG_RESTORE)
         cellar_session_journal_restore(s, reply->after);
     else if (s->asked.branches)

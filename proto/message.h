@@ -195,6 +195,23 @@ struct cellar_msg_reply {
                       other; else 0 */
 };
 
+/* The reasons of a REPLY that a program may want to tell apart: name, code,
+ * text. The host knows them by their text; every other one is E_DENIED. */
+#define CELLAR_REFUSAL_MAP(X)                                                  \
+    X(RUNNING, CELLAR_E_BUSY, "a cell is running")                             \
+    X(ASKED, CELLAR_E_BUSY, "another request is under way")                    \
+    X(NO_SUCH, CELLAR_E_NOT_FOUND, "there is no checkpoint of this name")      \
+    X(CHECKPOINTS, CELLAR_E_LIMIT,                                             \
+      "the session has 16 checkpoints, and keeps no more")                     \
+    X(BRANCHES, CELLAR_E_LIMIT,                                                \
+      "the container has no room for so many branches")
+
+enum cellar_refusal {
+#define CELLAR_REFUSAL_ENUM(name, code, text) CELLAR_REFUSAL_##name,
+    CELLAR_REFUSAL_MAP(CELLAR_REFUSAL_ENUM)
+#undef CELLAR_REFUSAL_ENUM
+};
+
 /* One checkpoint that is kept. */
 struct cellar_kept {
     struct cellar_bytes tag; /* empty: an automatic one */
@@ -248,5 +265,8 @@ enum cellar_code cellar_message_unpack(const uint8_t *payload, size_t len,
 
 /* "hello" for CELLAR_MSG_HELLO; NULL for a number that is no message. */
 const char *cellar_message_name(enum cellar_message_type type);
+
+const char *cellar_refusal_text(enum cellar_refusal refusal);
+enum cellar_code cellar_refusal_code(struct cellar_bytes text);
 
 #endif

@@ -1,5 +1,6 @@
 /* Numbers to words, each made from the list that makes the enum. */
 #include <stddef.h>
+#include <string.h>
 
 #include "cellar/ending.h"
 #include "cellar/error.h"
@@ -23,6 +24,12 @@
 #define CHECKPOINT_NAME(name, number, word)                                    \
     case CELLAR_CHECKPOINT_##name:                                             \
         return word;
+#define REFUSAL_TEXT(name, code, text)                                         \
+    case CELLAR_REFUSAL_##name:                                                \
+        return text;
+#define REFUSAL_CODE(name, code, text)                                         \
+    if (is_text(told, text))                                                   \
+        return code;
 #define MESSAGE_NAME(name, number, word)                                       \
     case CELLAR_MSG_##name:                                                    \
         return word;
@@ -81,4 +88,23 @@ const char *cellar_message_name(enum cellar_message_type type)
         CELLAR_MESSAGE_MAP(MESSAGE_NAME)
     }
     return NULL;
+}
+
+const char *cellar_refusal_text(enum cellar_refusal refusal)
+{
+    switch (refusal) {
+        CELLAR_REFUSAL_MAP(REFUSAL_TEXT)
+    }
+    return NULL;
+}
+
+static bool is_text(struct cellar_bytes told, const char *text)
+{
+    return told.len == strlen(text) && memcmp(told.data, text, told.len) == 0;
+}
+
+enum cellar_code cellar_refusal_code(struct cellar_bytes told)
+{
+    CELLAR_REFUSAL_MAP(REFUSAL_CODE)
+    return CELLAR_E_DENIED;
 }

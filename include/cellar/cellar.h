@@ -212,9 +212,10 @@ struct cellar_moment {
 };
 
 /* Requests between cells, but for a list. Each answers E_BUSY while a cell or
- * another request is under way; E_DENIED with the reason when the session
- * refuses: it keeps no checkpoints, or this one can't be taken (threads) or is
- * not there.
+ * another request is under way; E_NOT_FOUND when there is no checkpoint of this
+ * name; E_LIMIT when there are as many as can be; E_DENIED with the reason when
+ * the session refuses otherwise: it keeps no checkpoints, or this one can't be
+ * taken (threads).
  *
  * cellar_checkpoint() keeps the globals as they are under `tag`, in the place
  * of an older one of that name; at most 16. cellar_restore() goes back to them,

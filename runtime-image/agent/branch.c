@@ -42,7 +42,7 @@ void cellar_lane_fork(struct cellar_lane *lane, uint64_t count)
     struct cellar_agent *agent = lane->agent;
     const char *why = cellar_lane_hindrance(lane);
     if (!why && cellar_lane_count(agent) + count > CELLAR_LANES_MAX)
-        why = "the container has no room for so many branches";
+        why = cellar_refusal_text(CELLAR_REFUSAL_BRANCHES);
     if (!why && agent->door.listener < 0 &&
         cellar_door_open(&agent->door, CELLAR_DOOR_NAME) != CELLAR_OK)
         why = "the agent can't listen for the branches' streams";

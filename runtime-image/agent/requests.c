@@ -13,8 +13,9 @@ static bool is_tag(struct cellar_bytes tag, char text[])
 static const char *hindrance_to_any(const struct cellar_lane *lane)
 {
     if (lane->cell.phase != CELLAR_CELL_NONE)
-        return "a cell is running";
-    return lane->freezer.request > 0 ? "another request is under way" : NULL;
+        return cellar_refusal_text(CELLAR_REFUSAL_RUNNING);
+    return lane->freezer.request > 0 ? cellar_refusal_text(CELLAR_REFUSAL_ASKED)
+                                     : NULL;
 }
 
 /* Why the worker can't be copied now; NULL: it can. */
@@ -50,7 +51,7 @@ void cellar_lane_checkpoint(struct cellar_lane *lane, struct cellar_bytes tag)
     cellar_lane_settle_copies(lane);
     if (!why && !cellar_copies_find(&lane->copies, text) &&
         cellar_copies_named(&lane->copies) >= CELLAR_CHECKPOINTS_MAX)
-        why = "the session has 16 checkpoints, and keeps no more";
+        why = cellar_refusal_text(CELLAR_REFUSAL_CHECKPOINTS);
     if (why) {
         cellar_lane_refuse(lane, CELLAR_MSG_CHECKPOINT, why);
         return;
@@ -72,7 +73,7 @@ void cellar_lane_restore(struct cellar_lane *lane, struct cellar_bytes tag)
     cellar_lane_settle_copies(lane);
     struct cellar_copy *copy = cellar_copies_find(&lane->copies, text);
     if (!why && !copy)
-        why = "there is no checkpoint of this name";
+        why = cellar_refusal_text(CELLAR_REFUSAL_NO_SUCH);
     if (why) {
         cellar_lane_refuse(lane, CELLAR_MSG_RESTORE, why);
         return;
@@ -94,7 +95,8 @@ void cellar_lane_drop(struct cellar_lane *lane, struct cellar_bytes tag)
         cellar_copy_drop(copy);
     cellar_lane_count_copies(lane);
     cellar_lane_refuse(lane, CELLAR_MSG_DROP,
-                       copy ? NULL : "there is no checkpoint of this name");
+                       copy ? NULL
+                            : cellar_refusal_text(CELLAR_REFUSAL_NO_SUCH));
 }
 
 static const struct cellar_copy *after_order(const struct cellar_copies *copies,

@@ -21,9 +21,9 @@ static struct {
     int requests;
     enum cellar_message_type last;
     char tag[CELLAR_TAG_BYTES_MAX + 1];
-    int unanswered;    /* so many of the first get no answer */
-    bool break_stream; /* its stream ends instead, once */
-    bool refuse;
+    int unanswered;     /* so many of the first get no answer */
+    bool break_stream;  /* its stream ends instead, once */
+    const char *refuse; /* the reason; NULL: it does as it is asked */
 } agent;
 
 static struct cellar_bytes bytes_of(const char *text)
@@ -63,7 +63,7 @@ static void answer(struct fake_agent *to, const struct cellar_message *msg)
     else if (msg->type == CELLAR_MSG_LIST)
         say_copies(to);
     else
-        reply(to, msg->type, agent.refuse ? REASON : NULL);
+        reply(to, msg->type, agent.refuse);
 }
 
 static void note(const struct cellar_message *msg)
@@ -159,12 +159,38 @@ static void a_refusal_is_told_with_its_reason(void **state)
     struct fixture *f = *state;
     struct cellar_moment moment = {.after = 77};
     prepare(f);
-    agent.refuse = true;
+    agent.refuse = REASON;
     assert_int_equal(cellar_checkpoint(f->s, "ready", &moment, &f->err),
                      CELLAR_E_DENIED);
     assert_string_equal(f->err.msg, REASON);
     assert_int_equal(moment.after, 77);
     cellar_result_free(run(f, "x"));
+}
+
+/* As the agent says them. */
+static void a_reason_that_is_known_has_a_code_of_its_own(void **state)
+{
+    static const struct {
+        enum cellar_refusal refusal;
+        enum cellar_code code;
+    } known[] = {
+        {CELLAR_REFUSAL_RUNNING, CELLAR_E_BUSY},
+        {CELLAR_REFUSAL_ASKED, CELLAR_E_BUSY},
+        {CELLAR_REFUSAL_NO_SUCH, CELLAR_E_NOT_FOUND},
+        {CELLAR_REFUSAL_CHECKPOINTS, CELLAR_E_LIMIT},
+        {CELLAR_REFUSAL_BRANCHES, CELLAR_E_LIMIT},
+    };
+    struct fixture *f = *state;
+    prepare(f);
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        agent.refuse = cellar_refusal_text(known[i].refusal);
+        assert_int_equal(cellar_restore(f->s, "ready", NULL, &f->err),
+                         known[i].code);
+        assert_string_equal(f->err.msg, agent.refuse);
+    }
+    agent.refuse = "there is no checkpoint of this name, or of any";
+    assert_int_equal(cellar_restore(f->s, "ready", NULL, &f->err),
+                     CELLAR_E_DENIED);
 }
 
 static void a_bad_name_is_not_sent(void **state)
@@ -431,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(each_request_is_sent_with_its_name_and_answered),
         T(a_refusal_is_told_with_its_reason),
+        T(a_reason_that_is_known_has_a_code_of_its_own),
         T(a_bad_name_is_not_sent),
         T(a_list_has_no_name_that_was_never_given),
         T(while_a_cell_runs_the_session_is_busy),
