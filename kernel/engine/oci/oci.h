@@ -262,8 +262,8 @@ uint64_t cellar_oci_group_kills(int bundle_fd, const char *id);
  * /etc/subgid. Nothing to do for root. E_ENGINE: the user has none, or no
  * control groups, and `spec` does not allow to do without. */
 enum cellar_code cellar_oci_users(const struct cellar_spec *spec,
-                                  json_t *config, const char *id,
-                                  struct cellar_error *err);
+                                  enum oci_kind kind, json_t *config,
+                                  const char *id, struct cellar_error *err);
 /* Which of the user's own it would be, for doctor. */
 enum cellar_code cellar_oci_subuid_find(struct cellar_error *err);
 bool cellar_oci_groups_are_ours(void);

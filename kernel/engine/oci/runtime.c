@@ -114,6 +114,14 @@ static const char *where(void)
     return geteuid() == 0 ? " where only root can write" : "";
 }
 
+/* crun refuses a machine that has cgroup v1 and v2 at once, unless it does not
+ * see the second. */
+static bool is_hybrid(void)
+{
+    return access("/sys/fs/cgroup/unified/cgroup.procs", F_OK) == 0 &&
+           access("/sys/fs/cgroup/cgroup.procs", F_OK) != 0;
+}
+
 enum cellar_code cellar_oci_runtime_find(const char *name,
                                          struct oci_runtime *out,
                                          struct cellar_error *err)
@@ -149,6 +157,12 @@ enum cellar_code cellar_oci_runtime_find(const char *name,
                            "engine can't look: use --engine docker with it",
                            found.path);
     found.kind = kind_of(found.path);
+    if (found.kind == OCI_CRUN && is_hybrid() && geteuid() != 0)
+        return cellar_fail(err, CELLAR_E_ENGINE,
+                           "%.100s starts nothing for a user who is not root "
+                           "on a machine with cgroup v1 and v2 at once: use "
+                           "--runtime runc",
+                           found.path);
     *out = found;
     return CELLAR_OK;
 }
@@ -305,14 +319,6 @@ void cellar_oci_runs_done(struct oci *oci)
 
 /* ----------------------------------------------------------------- run -- */
 
-/* crun refuses a machine that has cgroup v1 and v2 at once, unless it does not
- * see the second. */
-static bool is_hybrid(void)
-{
-    return access("/sys/fs/cgroup/unified/cgroup.procs", F_OK) == 0 &&
-           access("/sys/fs/cgroup/cgroup.procs", F_OK) != 0;
-}
-
 #define BLINDFOLD "/bin/umount /sys/fs/cgroup/unified && exec \"$@\""
 
 static const char *const blinded[] = {
@@ -320,8 +326,11 @@ static const char *const blinded[] = {
     "/bin/sh",          "-c",      BLINDFOLD,       "sh"};
 
 /* gVisor takes the list of system calls only when it is told to. */
-static const char *const sandboxed[] = {OCI_SANDBOX_NETWORK,
-                                        OCI_SANDBOX_SECCOMP};
+static const char *const sandboxed[] = {
+    OCI_SANDBOX_NETWORK, OCI_SANDBOX_SECCOMP, "--rootless", "--ignore-cgroups"};
+
+/* The last ones are for users who are not root. */
+#define FOR_OTHERS 2
 
 static enum cellar_code put_arguments(const struct oci_ask *ask,
                                       const char *root,
@@ -335,9 +344,11 @@ static enum cellar_code put_arguments(const struct oci_ask *ask,
     argv[n++] = ask->runtime->path;
     argv[n++] = "--root";
     argv[n++] = root;
-    if (ask->runtime->kind == OCI_RUNSC)
-        for (size_t i = 0; i < sizeof(sandboxed) / sizeof(*sandboxed); i++)
-            argv[n++] = sandboxed[i];
+    size_t told = sizeof(sandboxed) / sizeof(*sandboxed);
+    if (geteuid() == 0)
+        told -= FOR_OTHERS;
+    for (size_t i = 0; ask->runtime->kind == OCI_RUNSC && i < told; i++)
+        argv[n++] = sandboxed[i];
     for (const char *const *a = ask->arguments; *a; a++) {
         if (n == ARGUMENTS_MAX - 1)
             return cellar_fail(err, CELLAR_E_LIMIT, "too many arguments");

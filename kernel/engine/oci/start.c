@@ -351,7 +351,8 @@ static enum cellar_code fill_bundle(struct start *start,
     enum cellar_code code =
         cellar_oci_config(oci, launch, start->id, &start->config, err);
     if (!code)
-        code = cellar_oci_users(launch->spec, start->config, start->id, err);
+        code = cellar_oci_users(launch->spec, bundle.kind, start->config,
+                                start->id, err);
     if (!code)
         code = cellar_oci_rootfs(&bundle, launch->spec, start->config, err);
     if (!code)

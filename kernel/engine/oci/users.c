@@ -140,19 +140,28 @@ bool cellar_oci_groups_are_ours(void)
     return have >= 3;
 }
 
+#define NO_GROUPS                                                              \
+    "this user has no control groups of its own to enforce \"%s\": start "     \
+    "from "                                                                    \
+    "`systemd-run --user --scope -p Delegate=yes bash`; `--allow %s` does "    \
+    "without"
+#define NO_SANDBOX_GROUPS                                                      \
+    "for a user who is not root runsc does not enforce \"%s\": use --runtime " \
+    "runc; `--allow %s` does without"
+
 static enum cellar_code drop_limits(const struct cellar_spec *spec,
-                                    json_t *config, struct cellar_error *err)
+                                    enum oci_kind kind, json_t *config,
+                                    struct cellar_error *err)
 {
     static const char *const names[] = {"memory", "swap", "pids", "cpu"};
     json_t *kernel = json_object_get(config, "linux");
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (!cellar_docker_allowed(spec, names[i]))
-            return cellar_fail(
-                err, CELLAR_E_ENGINE,
-                "this user has no control groups of its own to enforce \"%s\": "
-                "start from `systemd-run --user --scope -p Delegate=yes bash`; "
-                "`--allow %s` does without",
-                names[i], names[i]);
+            return kind == OCI_RUNSC
+                       ? cellar_fail(err, CELLAR_E_ENGINE, NO_SANDBOX_GROUPS,
+                                     names[i], names[i])
+                       : cellar_fail(err, CELLAR_E_ENGINE, NO_GROUPS, names[i],
+                                     names[i]);
     (void)json_object_del(kernel, "resources");
     (void)json_object_del(kernel, "cgroupsPath");
     return CELLAR_OK;
@@ -165,7 +174,7 @@ static enum cellar_code put_groups(const struct cellar_spec *spec,
 {
     json_t *kernel = json_object_get(config, "linux");
     if (!cellar_oci_groups_are_ours())
-        return drop_limits(spec, config, err);
+        return drop_limits(spec, OCI_RUNC, config, err);
     (void)json_object_del(cellar_json_at(kernel, "resources"), "devices");
     return json_object_set_new(kernel, "cgroupsPath", json_string(id)) == 0
                ? CELLAR_OK
@@ -291,6 +300,23 @@ static enum cellar_code put_mappings(json_t *config, const struct range *uids,
                 : cellar_fail(err, CELLAR_E_NOMEM, "users: out of memory");
 }
 
+/* gVisor makes the namespace by itself, with the user alone in it, and takes no
+ * groups from it; whose the session is inside its own kernel knows. */
+static enum cellar_code put_sandbox(const struct cellar_spec *spec,
+                                    json_t *config, struct cellar_error *err)
+{
+    if (!cellar_docker_allowed(spec, "user"))
+        return cellar_fail(err, CELLAR_E_ENGINE,
+                           "for a user who is not root runsc gives a session "
+                           "no uid of its own on this machine (\"user\"): use "
+                           "--runtime runc; `--allow user` does without");
+    enum cellar_code code = drop_limits(spec, OCI_RUNSC, config, err);
+    if (!code && json_object_set_new(json_object_get(config, "process"),
+                                     "oomScoreAdj", json_integer(own_score())))
+        code = cellar_fail(err, CELLAR_E_NOMEM, "users: out of memory");
+    return code;
+}
+
 /* -------------------------------------------------------------- quotas -- */
 
 /* What the kernel counts per user it counts for the one outside, too, whatever
@@ -308,14 +334,18 @@ static enum cellar_code keep_quotas(json_t *config, struct cellar_error *err)
                : cellar_fail(err, CELLAR_E_NOMEM, "users: out of memory");
 }
 
+/* ---------------------------------------------------------------- call -- */
+
 enum cellar_code cellar_oci_users(const struct cellar_spec *spec,
-                                  json_t *config, const char *id,
-                                  struct cellar_error *err)
+                                  enum oci_kind kind, json_t *config,
+                                  const char *id, struct cellar_error *err)
 {
     struct range uids;
     struct range gids;
     if (geteuid() == 0)
         return CELLAR_OK;
+    if (kind == OCI_RUNSC)
+        return put_sandbox(spec, config, err);
     find_ranges(&uids, &gids);
     if (!uids.count || !gids.count) {
         if (!cellar_docker_allowed(spec, "user"))
