@@ -231,6 +231,21 @@ static void a_process_of_another_boot_is_not_ours(void **state)
     assert_string_equal(cellar_oci_state(w->oci, w->fd, w->id), "exited");
 }
 
+static void a_group_gives_the_controllers_it_names(void **state)
+{
+    struct world *w = *state;
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", w->fd);
+    assert_false(cellar_oci_group_gives(path, "memory"));
+    put(w, "cgroup.controllers", "cpuset cpu io memory\n");
+    assert_true(cellar_oci_group_gives(path, "cpu"));
+    assert_true(cellar_oci_group_gives(path, "memory"));
+    assert_false(cellar_oci_group_gives(path, "pids"));
+    assert_false(cellar_oci_group_gives(path, "mem"));
+    put(w, "cgroup.controllers", "\n");
+    assert_false(cellar_oci_group_gives(path, "cpu"));
+}
+
 static void a_process_in_no_container_is_not_taken(void **state)
 {
     struct world *w = *state;
@@ -346,6 +361,7 @@ int main(void)
         WORLD_TEST(a_huge_file_is_not_read),
         WORLD_TEST(a_process_that_is_none_of_ours_is_not_alive),
         WORLD_TEST(a_process_of_another_boot_is_not_ours),
+        WORLD_TEST(a_group_gives_the_controllers_it_names),
         WORLD_TEST(a_process_in_no_container_is_not_taken),
         WORLD_TEST(a_fifo_that_is_none_is_not_opened),
         WORLD_TEST(nothing_is_removed_through_a_link),

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "../cgroup.h"
+#include "../docker/verify.h"
 #include "oci.h"
 
 #define ROOT "/sys/fs/cgroup"
@@ -129,6 +130,74 @@ bool cellar_oci_groups_remove(int bundle_fd, const char *id)
     bool none = cellar_oci_check_id(id, NULL) == CELLAR_OK &&
                 each_usual(id, remove_group);
     return (!text || each_noted(text, id, remove_group)) && none;
+}
+
+/* ---------------------------------------------------------- controllers -- */
+
+/* A line of words. */
+bool cellar_oci_group_gives(const char *path, const char *controller)
+{
+    char file[1100];
+    char words[256] = "";
+    bool found = false;
+    (void)snprintf(file, sizeof(file), "%s/cgroup.controllers", path);
+    FILE *list = fopen(file, "re");
+    bool read = list && fgets(words, sizeof(words), list);
+    if (list)
+        (void)fclose(list);
+    char *at = words;
+    for (char *word = strsep(&at, " \n"); read && word && !found;
+         word = strsep(&at, " \n"))
+        found = strcmp(word, controller) == 0;
+    return found;
+}
+
+/* What each of them enforces, and where it stands in config.json. */
+static const struct {
+    const char *controller;
+    const char *field;
+    const char *protections[2];
+} controllers[] = {
+    {"memory", "memory", {"memory", "swap"}},
+    {"pids", "pids", {"pids"}},
+    {"cpu", "cpu", {"cpu"}},
+};
+
+static enum cellar_code do_without(const struct cellar_spec *spec, size_t i,
+                                   struct cellar_error *err)
+{
+    for (size_t k = 0; k < 2; k++) {
+        const char *name = controllers[i].protections[k];
+        if (name && !cellar_docker_allowed(spec, name))
+            return cellar_fail(
+                err, CELLAR_E_ENGINE,
+                "cgroup v2 has no controller %s on this machine to enforce "
+                "\"%s\": it is compiled or switched off, or held by cgroup v1 "
+                "(boot with systemd.unified_cgroup_hierarchy=1); `--allow %s` "
+                "does without",
+                controllers[i].controller, name, name);
+    }
+    return CELLAR_OK;
+}
+
+enum cellar_code cellar_oci_controllers(const struct cellar_spec *spec,
+                                        json_t *config,
+                                        struct cellar_error *err)
+{
+    json_t *limits =
+        json_object_get(json_object_get(config, "linux"), "resources");
+    bool is_v2 = access(ROOT "/cgroup.controllers", F_OK) == 0;
+    for (size_t i = 0;
+         is_v2 && limits && i < sizeof(controllers) / sizeof(*controllers);
+         i++) {
+        if (cellar_oci_group_gives(ROOT, controllers[i].controller))
+            continue;
+        enum cellar_code code = do_without(spec, i, err);
+        if (code)
+            return code;
+        (void)json_object_del(limits, controllers[i].field);
+    }
+    return CELLAR_OK;
 }
 
 /* -------------------------------------------------------------- reading -- */

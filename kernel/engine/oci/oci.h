@@ -255,6 +255,16 @@ bool cellar_oci_group_is_frozen(int bundle_fd, const char *id);
 /* Processes that the kernel killed for want of memory. */
 uint64_t cellar_oci_group_kills(int bundle_fd, const char *id);
 
+/* In cgroup v2 a group has the controllers that it was given: what it has not
+ * is left out of `config` where `spec` allows that, and else E_ENGINE. Nothing
+ * to do in v1, nor where no limits are asked for. */
+enum cellar_code cellar_oci_controllers(const struct cellar_spec *spec,
+                                        json_t *config,
+                                        struct cellar_error *err);
+/* Whether the v2 group at `path` (of /sys/fs/cgroup) can give `controller` to
+ * those below it. */
+bool cellar_oci_group_gives(const char *path, const char *controller);
+
 /* --------------------------------------------------------------- users -- */
 
 /* What a plain user's containers have in the place of root's: a user namespace,

@@ -354,6 +354,8 @@ static enum cellar_code fill_bundle(struct start *start,
         code = cellar_oci_users(launch->spec, bundle.kind, start->config,
                                 start->id, err);
     if (!code)
+        code = cellar_oci_controllers(launch->spec, start->config, err);
+    if (!code)
         code = cellar_oci_rootfs(&bundle, launch->spec, start->config, err);
     if (!code)
         code = cellar_oci_sandbox_config(&start->runtime, start->config, err);

@@ -88,6 +88,10 @@ enum cellar_code cellar_oci_subuid_find(struct cellar_error *err)
 
 /* -------------------------------------------------------------- groups -- */
 
+#define NEEDED 3
+
+static const char *const needed[NEEDED] = {"memory", "pids", "cpu"};
+
 /* What a line of /proc/self/cgroup tells of: in v1 the group this process is
  * in, in v2 the one above. */
 static bool own_group(char *line, char path[OWN_GROUP_MAX])
@@ -107,16 +111,19 @@ static bool own_group(char *line, char path[OWN_GROUP_MAX])
     return n > 0 && n < OWN_GROUP_MAX && !strstr(path, "..");
 }
 
-/* Whether this user may make groups there. */
+/* Whether this user may make groups there, in v2 with what limits them. */
 static bool may_make(char *line)
 {
     char path[OWN_GROUP_MAX];
-    return own_group(line, path) && access(path, W_OK) == 0;
+    bool v2 = strstr(line, "::") != NULL;
+    bool ours = own_group(line, path) && access(path, W_OK) == 0;
+    for (size_t i = 0; ours && v2 && i < NEEDED; i++)
+        ours = cellar_oci_group_gives(path, needed[i]);
+    return ours;
 }
 
 bool cellar_oci_groups_are_ours(void)
 {
-    static const char *const needed[] = {"memory", "pids", "cpu"};
     size_t have = 0;
     char line[1024];
     FILE *file = fopen("/proc/self/cgroup", "re");
@@ -125,8 +132,8 @@ bool cellar_oci_groups_are_ours(void)
         const char *colon = strchr(line, ':');
         const char *names = colon ? colon + 1 : "";
         if (v2 && *names == ':' && may_make(line))
-            have = 3;
-        for (size_t i = 0; !v2 && i < 3; i++) {
+            have = NEEDED;
+        for (size_t i = 0; !v2 && i < NEEDED; i++) {
             size_t len = strlen(needed[i]);
             if (strncmp(names, needed[i], len) == 0 &&
                 strchr(":,", names[len]) && may_make(line)) {
@@ -137,7 +144,7 @@ bool cellar_oci_groups_are_ours(void)
     }
     if (file)
         (void)fclose(file);
-    return have >= 3;
+    return have >= NEEDED;
 }
 
 #define NO_GROUPS                                                              \
