@@ -40,7 +40,7 @@ static const struct cellar_option words[] = {
      .commands = MAKERS | CELLAR_ON_DOCTOR, .in_config = true,
      .offset = AT(spec.runtime),
      .text = "OCI runtime the engine shall use, by the engine's name of it; "
-             "with --engine oci runc or crun, or a path"},
+             "with --engine oci runc, crun or runsc, or a path"},
     {"rootfs", 0, TEXT, .value = "DIR", .commands = MAKERS | CELLAR_ON_DOCTOR,
      .in_config = true, .offset = AT(spec.rootfs),
      .text =

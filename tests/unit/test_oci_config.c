@@ -310,6 +310,61 @@ static void what_this_engine_never_does_is_an_error(void **state)
     }
 }
 
+static void limit_with(struct world *w, enum oci_kind kind)
+{
+    struct oci_runtime runtime = {"/usr/bin/any", kind};
+    json_decref(w->config);
+    w->config = NULL;
+    make(w);
+    assert_int_equal(cellar_oci_sandbox_config(&runtime, w->config, &w->err),
+                     CELLAR_OK);
+}
+
+static const json_t *rule_of(const struct world *w, const char *call)
+{
+    size_t i = 0;
+    json_t *rule = NULL;
+    json_array_foreach(cellar_json_at(w->config, "linux.seccomp.syscalls"), i,
+                       rule)
+    {
+        if (has_text(json_object_get(rule, "names"), call))
+            return rule;
+    }
+    return NULL;
+}
+
+/* Its threads are the container's here, and of refusals it knows EPERM alone.
+ */
+static void a_sandbox_is_asked_for_what_it_can_do(void **state)
+{
+    struct world *w = *state;
+    limit_with(w, OCI_RUNC);
+    json_int_t pids = json_integer_value(
+        cellar_json_at(w->config, "linux.resources.pids.limit"));
+    assert_int_equal(
+        json_integer_value(json_object_get(rule_of(w, "clone3"), "errnoRet")),
+        38);
+    limit_with(w, OCI_RUNSC);
+    assert_true(json_integer_value(cellar_json_at(
+                    w->config, "linux.resources.pids.limit")) > 7 * pids);
+    assert_null(json_object_get(rule_of(w, "clone3"), "errnoRet"));
+    assert_null(rule_of(w, "ptrace"));
+    assert_json(w, "linux.seccomp.defaultAction", "\"SCMP_ACT_ERRNO\"");
+}
+
+/* Only what its user allowed by name makes an agent run where it is shown. */
+static void an_agent_is_told_that_it_may_be_shown(void **state)
+{
+    struct world *w = *state;
+    w->spec.allow[0] = "tmpfs";
+    make(w);
+    assert_json(w, "process.args", "[\"/cellar/agent\"]");
+    json_decref(w->config);
+    w->spec.allow[1] = "agent";
+    make(w);
+    assert_json(w, "process.args", "[\"/cellar/agent\", \"open\"]");
+}
+
 #define WORLD_TEST(name)                                                       \
     cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
@@ -326,6 +381,8 @@ int main(void)
         WORLD_TEST(the_profile_is_for_this_machine_and_whole),
         WORLD_TEST(what_nobody_translates_is_an_error),
         WORLD_TEST(what_this_engine_never_does_is_an_error),
+        WORLD_TEST(a_sandbox_is_asked_for_what_it_can_do),
+        WORLD_TEST(an_agent_is_told_that_it_may_be_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
