@@ -1,6 +1,8 @@
 """What the pages show of the command is what it says: every block that opens
-with `$ cellar` is typed in, line by line."""
+with `$ cellar` is typed in, line by line; and every command answers in JSON
+when it is asked to."""
 
+import json
 import os
 import pathlib
 import re
@@ -8,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from cellar_test import CELLAR, ENVIRONMENT, run
+from cellar_test import CELLAR, ENVIRONMENT, run, unique
 
 ROOT = pathlib.Path(__file__).parents[2]
 BLOCK = re.compile(r"^```\w*\n(\$ cellar .*?)^```", re.MULTILINE | re.DOTALL)
@@ -35,6 +37,7 @@ class Pages(unittest.TestCase):
     def setUp(self):
         """`cellar` is found, and what is left of its sessions goes."""
         folder = tempfile.TemporaryDirectory()
+        self.folder = folder.name
         self.addCleanup(folder.cleanup)
         self.addCleanup(run, "stop", "--all")
         os.symlink(CELLAR, os.path.join(folder.name, "cellar"))
@@ -43,6 +46,7 @@ class Pages(unittest.TestCase):
 
     def type_in(self, command):
         return subprocess.run(["sh", "-c", command], env=self.env, text=True,
+                              cwd=self.folder,
                               stdin=subprocess.DEVNULL, timeout=120,
                               stdout=subprocess.PIPE, check=False,
                               stderr=subprocess.STDOUT).stdout
@@ -61,6 +65,51 @@ class Pages(unittest.TestCase):
 
     def test_checkpoints(self):
         self.check("docs/CHECKPOINTS.md")
+
+    def test_engines(self):
+        self.check("docs/ENGINES.md")
+
+
+class Answers(unittest.TestCase):
+    """`--json` makes any command but the REPL answer in JSON, and an error
+    leaves stdout empty."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.addCleanup(run, "stop", "--all")
+        self.out = os.path.join(folder.name, "out.ipynb")
+        self.name = unique()
+
+    def test_every_command(self):
+        name = self.name
+        steps = (["start", name], ["exec", name, "print(1); 2"],
+                 ["checkpoint", name, "here"], ["restore", name, "here"],
+                 ["fork", name, name + "-b"], ["run", "-"], ["ps"],
+                 ["stats", name], ["interrupt", name], ["reset", name],
+                 ["history", name], ["history"], ["export", name, self.out],
+                 ["pool", "0"], ["doctor"], ["image", "build"],
+                 ["bench", "codec", "-n", "1"], ["stop", name],
+                 ["stop", "--all"])
+        overview = run("--help").out.partition("commands:")[2]
+        known = set(re.findall(r"^  ([a-z]+)", overview.partition("\n\n")[0],
+                               re.MULTILINE))
+        self.assertEqual(known - {"repl"}, {step[0] for step in steps})
+        for step in steps:
+            with self.subTest(step=step):
+                done = run(*step, "--json", stdin="6 * 7", timeout=900)
+                self.assertEqual(0, done.status, done.err)
+                lines = done.out.splitlines()
+                self.assertLess(0, len(lines))
+                for line in lines:
+                    self.assertIsInstance(json.loads(line), (dict, list))
+
+    def test_an_error(self):
+        for step, status in ((["exec", "no" + self.name, "1"], 3),
+                             (["start", self.name, "--memory", "1"], 2)):
+            done = run(*step, "--json")
+            self.assertEqual((status, ""), (done.status, done.out))
+            self.assertTrue(done.err.startswith("cellar: "), done.err)
 
 
 if __name__ == "__main__":
