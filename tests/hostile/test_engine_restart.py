@@ -4,6 +4,7 @@ and dockerd. The machine's own engine is only asked for the image."""
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,8 @@ class Engine:
         self.socket = os.path.join(self.folder, "docker.sock")
         self.host = "unix://" + self.socket
         self.log = open(os.path.join(self.folder, "log"), "wb")
-        name = os.path.basename(self.folder)
+        # Not the folder's: containerd refuses "-_", which mkdtemp() makes.
+        name = "cellar-e2e-" + secrets.token_hex(8)
         with open(os.path.join(self.folder, "daemon.json"), "w",
                   encoding="ascii") as file:
             file.write("{}")
