@@ -12,7 +12,9 @@ import unittest
 import cellar_test
 
 BUILD = os.environ["CELLAR_BINARY_DIR"]
-EXAMPLES = pathlib.Path(__file__).parents[2] / "docs/examples"
+ROOT = pathlib.Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs/examples"
+README = ROOT / "README.md"
 
 CMAKE = """
 cmake_minimum_required(VERSION 3.25)
@@ -22,6 +24,23 @@ foreach(example embed checkpoint pool)
     add_executable(${example} ${example}.c)
     target_link_libraries(${example} PRIVATE %s)
 endforeach()
+"""
+
+PROGRAM = """
+%s
+#include <err.h>
+#include <stdio.h>
+int main(void)
+{
+    struct cellar *c = NULL;
+    struct cellar_session *s = NULL;
+    struct cellar_result *r = NULL;
+    struct cellar_error err = {0};
+%s
+    cellar_result_free(r);
+    cellar_free(c);
+    return 0;
+}
 """
 
 SAYS = {
@@ -141,6 +160,20 @@ class Install(unittest.TestCase):
     def test_cmake_static(self):
         self.assert_static(self.built_by_cmake("static",
                                                "Cellar::cellar_static"))
+
+    def test_the_lines_in_the_readme(self):
+        """A program with what stands for its `...` is built, and says what the
+        comment does."""
+        lines = re.search(r"```c\n(#include .*?)```", README.read_text("utf-8"),
+                          re.DOTALL)[1]
+        include, _, rest = lines.partition("...\n")
+        says = re.search(r"// (.*)", rest)[1]
+        folder = self.folder("readme")
+        (folder / "a.c").write_text(PROGRAM % (include, rest))
+        run("cc", "-Wall", "-Wextra", "-Werror", "-std=c11", "a.c",
+            *self.pkg_config("--cflags", "--libs", "cellar-static"), "-o", "a",
+            cwd=folder)
+        self.assertEqual(says + "\n", run(folder / "a", env=self.environment))
 
     def test_headers_stand_alone(self):
         """Each header may be the first or the only one, in C and in C++."""
