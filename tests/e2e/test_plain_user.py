@@ -68,13 +68,14 @@ class PlainUserTest(unittest.TestCase):
         if os.path.isdir(folder):
             self.assertEqual([".run"], os.listdir(folder))
 
-    def run_as_user(self, *arguments, stdin=""):
+    def run_as_user(self, *arguments, stdin="", before=""):
+        """`before`: what root does to the mounts that the user sees."""
         env = {"PATH": os.environ["PATH"], "HOME": self.folder,
                "CELLAR_STATE_DIR": self.state, "CELLAR_ENGINE": "oci",
                "CELLAR_DATA_DIR": self.data}
         return subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c",
-             BECOME, "sh", self.subuids, " ".join(self.GROUPS), self.command,
+             before + BECOME, "sh", self.subuids, " ".join(self.GROUPS), self.command,
              *arguments], cwd="/", env=env, input=stdin, text=True,
             capture_output=True, timeout=120)
 
@@ -97,6 +98,14 @@ class WithoutGroups(PlainUserTest):
             self.assertEqual(3, done.returncode)
             self.assertIn('"%s"' % name, done.stderr)
             self.assertIn("--allow %s" % name, done.stderr)
+
+    def test_a_usr_with_a_mount_below_it_is_named(self):
+        done = self.run_as_user("start", *allow(*LIMITS), "lab", "--runtime",
+                                "runc", before="mount --bind /usr/share "
+                                               "/usr/share || exit 97")
+        self.assertEqual((3, ""), (done.returncode, done.stdout))
+        self.assertIn("this machine's /usr can't be shown", done.stderr)
+        self.assertIn("--rootfs", done.stderr)
 
     def test_a_session_has_a_uid_of_its_own(self):
         self.ok("start", *allow(*LIMITS), "lab")

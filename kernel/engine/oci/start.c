@@ -168,6 +168,10 @@ static const struct cure {
 } cures[] = {
     {"/cellar/agent", CELLAR_E_IMAGE,
      "the agent does not start: is Cellar's share folder whole?"},
+    {"mount /usr:/usr", CELLAR_E_ENGINE,
+     "this machine's /usr can't be shown to a session: to a plain user's not "
+     "while something else is mounted below it; give another root with "
+     "--rootfs"},
     {"seccomp", CELLAR_E_ENGINE,
      "this machine or its OCI runtime cannot enforce \"seccomp\""},
 };
