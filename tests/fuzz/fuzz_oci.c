@@ -404,7 +404,8 @@ static void look_at_users(void)
     spec.allow[3] = "pids";
     spec.allow[4] = "cpu";
     w.user = USER;
-    enum cellar_code code = cellar_oci_users(&spec, config, w.id, &err);
+    enum cellar_code code =
+        cellar_oci_users(&spec, OCI_RUNC, config, w.id, &err);
     check_error(code ? &err : NULL);
     uint64_t uid = cellar_oci_host_id(config, "uidMappings", 61001);
     must(code || uid == UINT64_MAX || uid < UINT32_MAX);
