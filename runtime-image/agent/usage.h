@@ -1,8 +1,8 @@
 /*
  * What a cell used, in the agent's own measure: CPU time and peak memory of
  * the worker, whether the kernel killed for memory, and whether the worker is
- * alone. Works without /proc and without a readable cgroup, then with zeros, and
- * with a worker that is never alone.
+ * alone. Works without /proc and without a readable cgroup, then with zeros,
+ * and with a worker that is never alone.
  */
 #ifndef CELLAR_AGENT_USAGE_H
 #define CELLAR_AGENT_USAGE_H
