@@ -43,6 +43,5 @@ def control_groups():
     found = set()
     for _, folders, _ in os.walk("/sys/fs/cgroup"):
         for folder in folders:
-            found.update(re.findall(
-                "[0-9a-f]{64}|oci-[0-9a-f]{28}", folder))
+            found.update(re.findall("[0-9a-f]{64}|oci-[0-9a-f]{28}", folder))
     return found

@@ -5,8 +5,8 @@ not go is a leak.
     nothing_left.py before FILE     notes what there is
     nothing_left.py after FILE      status 1: something is left, and what
 
-Containers of Cellar's, their control groups, processes of their user ids,
-folders of the tests, and whether the kernel ever ran out of memory as a whole
+Containers of Cellar's on the Docker Engine, the control groups of those of both
+engines, processes of their user ids, folders of the tests, and whether the kernel ever ran out of memory as a whole
 (in a session's control group it shall). Nobody else may use Cellar on the
 machine meanwhile. A session that a killed command left goes with its lease.
 """
