@@ -96,13 +96,17 @@ class Mounts(RootTest):
         inner = os.path.join(self.folder, "inner")
         shutil.copytree(os.path.join(os.environ["CELLAR_DATA_DIR"], "cellar"),
                         inner)
-        for runtime in RUNTIMES:
+        os.chmod(inner + "/agent", 0o755)
+        for runtime, words in (*((runtime, "nothing is mounted at /mnt/inner")
+                                 for runtime in RUNTIMES),
+                               ("runsc", "/mnt/inner lies in the mount /mnt")):
             name = cellar_test.unique("rootfs")
             self.addCleanup(run, "stop", name)
-            done = run("start", "--runtime", runtime, "--mount",
-                       outer + ":/mnt", "--mount", inner + ":/mnt/inner", name)
+            done = run("start", "--runtime", runtime, "--allow", "agent",
+                       "--allow", "tmpfs", "--mount", outer + ":/mnt",
+                       "--mount", inner + ":/mnt/inner", name)
             self.assertNotEqual(0, done.status, done.out)
-            self.assertIn("nothing is mounted at /mnt/inner", done.err)
+            self.assertIn(words, done.err)
 
     def test_what_is_mounted_below_does_not_come_along(self):
         """As in a folder that somebody works in with chroot."""

@@ -291,7 +291,9 @@ enum cellar_code cellar_oci_config(struct oci *oci,
                                    const char *id, json_t **out,
                                    struct cellar_error *err);
 /* What a runtime with a kernel of its own must be asked for otherwise: its own
- * threads count as the container's. Nothing for the others. */
+ * threads count as the container's. Before the root file system: of mounts only
+ * the user's are in there. E_USAGE: one of them lies in another, and nobody
+ * could tell where it ends up. Nothing for the others. */
 enum cellar_code cellar_oci_sandbox_config(const struct oci_runtime *runtime,
                                            json_t *config,
                                            struct cellar_error *err);

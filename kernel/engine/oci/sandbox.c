@@ -45,15 +45,53 @@ static bool allow_what_is_none(json_t *config)
     return true;
 }
 
+static const char *target_of(const json_t *mounts, size_t i)
+{
+    const json_t *row = json_array_get(mounts, i);
+    const char *type = json_string_value(json_object_get(row, "type"));
+    const char *target = json_string_value(json_object_get(row, "destination"));
+    return type && target && strcmp(type, "bind") == 0 ? target : NULL;
+}
+
+/* The mount that a user's is to be in; NULL: none. */
+static const char *outer_of(const json_t *mounts, const char *target)
+{
+    for (size_t i = 0; i < json_array_size(mounts); i++) {
+        const char *outer = target_of(mounts, i);
+        size_t len = outer ? strlen(outer) : 0;
+        if (len && strncmp(outer, target, len) == 0 && target[len] == '/')
+            return outer;
+    }
+    return NULL;
+}
+
+/* A link in the outer one can lead the inner over the agent. Of others' mounts
+ * the kernel tells where they are, of these nobody does. */
+static enum cellar_code check_nested(const json_t *config,
+                                     struct cellar_error *err)
+{
+    const json_t *mounts = json_object_get(config, "mounts");
+    for (size_t i = 0; i < json_array_size(mounts); i++) {
+        const char *target = target_of(mounts, i);
+        const char *outer = target ? outer_of(mounts, target) : NULL;
+        if (outer)
+            return cellar_fail(err, CELLAR_E_USAGE,
+                               "mount %.100s lies in the mount %.100s, which "
+                               "can't be looked at with runsc: mount it beside",
+                               target, outer);
+    }
+    return CELLAR_OK;
+}
+
 enum cellar_code cellar_oci_sandbox_config(const struct oci_runtime *runtime,
                                            json_t *config,
                                            struct cellar_error *err)
 {
-    bool made = runtime->kind != OCI_RUNSC ||
-                (widen(config) && allow_what_is_none(config));
-    return made
-               ? CELLAR_OK
-               : cellar_fail(err, CELLAR_E_NOMEM, "config.json: out of memory");
+    if (runtime->kind != OCI_RUNSC)
+        return CELLAR_OK;
+    if (!widen(config) || !allow_what_is_none(config))
+        return cellar_fail(err, CELLAR_E_NOMEM, "config.json: out of memory");
+    return check_nested(config, err);
 }
 
 /* A kernel in user space halts its processes by itself, and no group. */

@@ -360,9 +360,9 @@ static enum cellar_code fill_bundle(struct start *start,
     if (!code)
         code = cellar_oci_controllers(launch->spec, start->config, err);
     if (!code)
-        code = cellar_oci_rootfs(&bundle, launch->spec, start->config, err);
-    if (!code)
         code = cellar_oci_sandbox_config(&start->runtime, start->config, err);
+    if (!code)
+        code = cellar_oci_rootfs(&bundle, launch->spec, start->config, err);
     if (code)
         return code;
     CELLAR_AUTO_FREE char *text =
