@@ -188,10 +188,9 @@ static enum cellar_code write_down(const struct cellar_record *record,
     json_decref(root);
     size_t len = text ? strlen(text) : 0;
     size_t padded = (len / RECORD_BLOCK + 1) * RECORD_BLOCK;
-    char *block = text ? malloc(padded) : NULL;
+    char *block = text ? malloc(padded + 1) : NULL;
     if (block) {
-        memset(block, ' ', padded);
-        memcpy(block, text, len);
+        (void)snprintf(block, padded + 1, "%-*s", (int)padded, text);
         *out = (struct record_text){block, padded};
     }
     if (text)

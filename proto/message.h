@@ -267,6 +267,7 @@ enum cellar_code cellar_message_unpack(const uint8_t *payload, size_t len,
 const char *cellar_message_name(enum cellar_message_type type);
 
 const char *cellar_refusal_text(enum cellar_refusal refusal);
-enum cellar_code cellar_refusal_code(struct cellar_bytes text);
+/* The code of a REPLY's reason; E_DENIED for one that is not of the list. */
+enum cellar_code cellar_refusal_code(struct cellar_bytes told);
 
 #endif

@@ -72,7 +72,7 @@ long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 uid_t __real_geteuid(void);
 uid_t __wrap_geteuid(void);
-int __wrap_posix_spawn(pid_t *pid, const char *path, const void *actions,
+int __wrap_posix_spawn(const pid_t *pid, const char *path, const void *actions,
                        const void *attributes, char *const argv[],
                        char *const environment[]);
 
@@ -159,7 +159,7 @@ uid_t __wrap_geteuid(void)
 }
 
 /* There is no runtime that could be started. */
-int __wrap_posix_spawn(pid_t *pid, const char *path, const void *actions,
+int __wrap_posix_spawn(const pid_t *pid, const char *path, const void *actions,
                        const void *attributes, char *const argv[],
                        char *const environment[])
 {

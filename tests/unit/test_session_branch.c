@@ -170,7 +170,7 @@ static void a_refusal_makes_none(void **state)
     prepare(f, "a");
     agent.refuse = true;
     assert_int_equal(cellar_fork(f->s, names, 2, &moment, &f->err),
-                     CELLAR_E_DENIED);
+                     CELLAR_E_LIMIT);
     assert_string_equal(f->err.msg, REASON);
     assert_int_equal(moment.after, 77);
     assert_nobody(f, "b");
