@@ -46,9 +46,8 @@ static struct world {
 
 FILE *__real_fopen(const char *path, const char *mode);
 FILE *__wrap_fopen(const char *path, const char *mode);
-bool __wrap_cellar_oci_verify(const struct oci_born *born, const char *id,
-                              const json_t *config, oci_verified_fn *each,
-                              void *user);
+/* So declared it can't differ from what it stands for. */
+__typeof__(cellar_oci_verify) __wrap_cellar_oci_verify;
 
 /* A process with a number of its own inside. */
 FILE *__wrap_fopen(const char *path, const char *mode)
@@ -60,14 +59,12 @@ FILE *__wrap_fopen(const char *path, const char *mode)
                : __real_fopen(path, mode);
 }
 
-bool __wrap_cellar_oci_verify(const struct oci_born *born, const char *id,
-                              const json_t *config, oci_verified_fn *each,
-                              void *user)
+bool __wrap_cellar_oci_verify(const struct oci_made *made,
+                              oci_verified_fn *each, void *user)
 {
-    (void)id;
-    assert_non_null(config);
+    assert_non_null(made->config);
     each(user, "seccomp", NULL);
-    return cellar_oci_lives(born);
+    return cellar_oci_lives(made->born);
 }
 
 /* ----------------------------------------------------------- callbacks -- */
