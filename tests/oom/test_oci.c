@@ -20,11 +20,14 @@ static const char script[] =
     "#!/bin/sh\n"
     "for word; do\n"
     "    [ \"$before\" = --pid-file ] && pid_file=$word\n"
+    "    [ \"$before\" = --root ] && root=$word\n"
     "    case $word in run|delete|exec|--version) verb=$word ;; esac\n"
     "    before=$word\n"
     "done\n"
     "case $verb in\n"
-    "run) sleep 600 & echo $! > \"$pid_file\" ;;\n"
+    "run) sleep 60 & echo $! > \"$pid_file\"\n"
+    "    cp \"$pid_file\" \"$root/$word\" ;;\n"
+    "delete) kill -9 $(cat \"$root/$word\"); rm \"$root/$word\" ;;\n"
     "--version) echo stand-in 1 ;;\n"
     "esac\n";
 
