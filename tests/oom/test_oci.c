@@ -1,8 +1,10 @@
 /* The oci engine with no memory: its calls with a stand-in runtime, a script
- * whose containers are a process that sleeps. What the kernel shows of that is
- * believed here (--wrap): it is the calls' way that is looked at. */
+ * whose containers are a process that waits for this one's end. What the kernel
+ * shows of that is believed here (--wrap): it is the calls' way that is looked
+ * at. */
 #include "oom.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,9 +27,9 @@ static const char script[] =
     "    before=$word\n"
     "done\n"
     "case $verb in\n"
-    "run) sleep 60 & echo $! > \"$pid_file\"\n"
-    "    cp \"$pid_file\" \"$root/$word\" ;;\n"
-    "delete) kill -9 $(cat \"$root/$word\"); rm \"$root/$word\" ;;\n"
+    "run) sh -c 'read line' < \"$root/../../life\" &\n"
+    "    echo $! > \"$pid_file\" ;;\n"
+    "delete) kill -9 $(cat \"$root/../$word/pid\") ;;\n"
     "--version) echo stand-in 1 ;;\n"
     "esac\n";
 
@@ -35,6 +37,7 @@ static struct world {
     char dir[32];
     char data[64];
     char runtime[64];
+    int life; /* a FIFO that the processes read until its end */
     struct cellar_loop *loop;
     struct cellar_engine *engine;
     char id[CELLAR_CONTAINER_ID_MAX + 1];
@@ -345,6 +348,10 @@ static int set_up(void **state)
     assert_non_null(file);
     assert_true(fputs(script, file) >= 0 && fclose(file) == 0);
     assert_int_equal(chmod(w.runtime, 0755), 0);
+    (void)snprintf(path, sizeof(path), "%s/life", w.dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    w.life = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(w.life >= 0);
     struct cellar_engine_place place = {.state_dir = w.dir, .data_dir = w.data};
     assert_int_equal(cellar_loop_new(&w.loop, NULL), CELLAR_OK);
     assert_int_equal(cellar_oci_new(w.loop, &place, &w.engine, NULL),
@@ -357,6 +364,7 @@ static int tear_down(void **state)
     static const char *const names[] = {"data/container.json",
                                         "data/seccomp.json",
                                         "runtime",
+                                        "life",
                                         "data/cellar",
                                         "data",
                                         "oci/.run",
@@ -366,6 +374,7 @@ static int tear_down(void **state)
     (void)state;
     w.engine->ops->free(w.engine);
     cellar_loop_free(w.loop);
+    close(w.life);
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", w.dir, names[i]);
         assert_int_equal(remove(path), 0); /* empty: nothing was left */
