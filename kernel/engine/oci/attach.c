@@ -214,11 +214,14 @@ static enum cellar_code run_relay(struct attach *attach,
         return code;
     /* runsc needs to be told where to write the pid, or puts that behind the
      * container's id, where it does not look for it. */
-    const char *const arguments[] = {"exec",     "--detach",   "--process",
+    const char *const sandboxed[] = {"exec",     "--detach",   "--process",
                                      file,       "--pid-file", pid,
                                      attach->id, NULL};
+    const char *const plain[] = {"exec", "--detach", "--process",
+                                 file,   attach->id, NULL};
+    bool sandbox = runtime->kind == OCI_RUNSC;
     struct oci_ask ask = {.runtime = runtime,
-                          .arguments = arguments,
+                          .arguments = sandbox ? sandboxed : plain,
                           .stdio = stdio,
                           .deadline_ms = OCI_EXEC_MS};
     return cellar_oci_run(attach->op.oci, &ask, on_relay, attach,
