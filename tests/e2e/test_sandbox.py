@@ -72,7 +72,7 @@ class Refused(unittest.TestCase):
         for name in MISSING:
             self.assertEqual("fail", rows[name]["result"], rows[name])
 
-    def test_virtual_machines_are_named(self):
+    def test_a_runtime_that_is_not_there_is_named(self):
         done = without_defaults("start", "--runtime", "runsc-of-nobody", "lab")
         self.assertEqual(2, done.status)
         self.assertIn("runsc-of-nobody", done.err)
