@@ -10,7 +10,8 @@ import tempfile
 import unittest
 
 import cellar_test
-from cellar_test import RESULT_KEYS, SessionTest, popen, run, session, unique
+from cellar_test import (RESULT_KEYS, SessionTest, has_file, make_file, popen,
+                         run, session, unique, wait_for)
 from journal import OwnState, history
 
 CRASH = "import ctypes; ctypes.string_at(0)"
@@ -78,10 +79,16 @@ class Automatic(CheckpointTest):
                          done.err)
 
     def test_a_crash_between_cells_is_told_with_the_next(self):
-        code = ("import os, time\nx = %r\nif os.fork() == 0:\n"
-                "    time.sleep(0.1)\n    os.kill(os.getppid(), 9)\n"
-                "    os._exit(0)")
-        result = self.ok(code % "kept")
+        """No cell runs when it comes: one waits for a word from outside."""
+        inside = self.session.container()
+        result = self.ok(
+            "import os, time\nx = 'kept'\nif os.fork() == 0:\n"
+            "    while not os.path.exists('/dev/shm/now'): time.sleep(0.01)\n"
+            "    open('/dev/shm/done', 'w').close()\n"
+            "    os.kill(os.getppid(), 9)\n"
+            "    os._exit(0)")
+        make_file(inside, "/dev/shm/now")
+        wait_for(lambda: has_file(inside, "/dev/shm/done"))
         while result["state"] == "kept":
             before = result["cell"]
             time.sleep(0.05)
