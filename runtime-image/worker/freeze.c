@@ -42,6 +42,8 @@ static const struct {
 /* 20 ms in all, and what sleeping adds. */
 #define LEAVE_PAUSES_MAX 400
 #define LEAVE_PAUSE_NS   50000
+#define END_PAUSES_MAX   20
+#define END_PAUSE_NS     1000000
 
 /* Descriptors: a copy's socket, and the pipes that it gets when it wakes. */
 #define SOCKETS 1
@@ -56,6 +58,7 @@ static struct {
     char why[CELLAR_WHY_MAX];
     size_t fit_tasks;  /* so many threads were found to be of known libraries */
     size_t left_tasks; /* so many of unknown ones, that did not go */
+    size_t left_threads; /* so many of Python's, that did not */
 } freezer;
 
 bool cellar_freeze_init(void)
@@ -125,6 +128,24 @@ static size_t wait_for_those_who_leave(size_t all)
     return all;
 }
 
+/* One of Python's that was told to end may not have had its turn since: as the
+ * timer that matplotlib stops when it has its fonts. Also waited for once. */
+static size_t wait_for_those_who_end(void)
+{
+    const struct timespec pause = {.tv_nsec = END_PAUSE_NS};
+    size_t left = python_threads();
+    for (int i = 0; i < END_PAUSES_MAX; i++) {
+        if (left == 0 || left == freezer.left_threads)
+            break;
+        Py_BEGIN_ALLOW_THREADS;
+        nanosleep(&pause, NULL);
+        Py_END_ALLOW_THREADS;
+        left = python_threads();
+    }
+    freezer.left_threads = left;
+    return left;
+}
+
 /* OpenBLAS stops its threads when the process forks, and starts them again;
  * GNU's and LLVM's OpenMP hang in the child. */
 static bool are_of_openblas(void)
@@ -192,12 +213,12 @@ static const char *hindrance(size_t descriptors)
     if (!has_descriptors(descriptors))
         return "the program has no file descriptors left";
     size_t all = tasks();
-    size_t python = all > 1 ? python_threads() : 0;
+    size_t python = all > 1 ? wait_for_those_who_end() : 0;
     if (python > 0)
         return say_missing(python, "of its threads");
-    all = wait_for_those_who_leave(all);
+    all = wait_for_those_who_leave(tasks());
     if (all == 1)
-        freezer.left_tasks = 0;
+        freezer.left_tasks = freezer.left_threads = 0;
     if (all == 1 || all == freezer.fit_tasks)
         return NULL;
     if (!are_of_openblas()) {

@@ -241,6 +241,21 @@ class Unfit(RestoreTest):
         self.assertRestored(agent, FATAL["exit"], 1)
         self.assertValue(agent, "x", "1")
 
+    def test_threads_that_were_told_to_end_are_waited_for(self):
+        agent = self.live()
+        done = self.ok(agent, "import threading, time\n"
+                              "stop = threading.Event()\n"
+                              "def end_late():\n"
+                              "    stop.wait()\n"
+                              "    time.sleep(0.005)\n"
+                              "t = threading.Thread(target=end_late)\n"
+                              "t.start()\n"
+                              "stop.set()\n"
+                              "x = 1")
+        self.assertEqual((TAKEN, ""), (done.taken, done.why))
+        self.assertRestored(agent, FATAL["exit"], done.cell)
+        self.assertValue(agent, "x", "1")
+
     def test_taken_again_when_the_threads_are_gone(self):
         agent = self.live()
         self.ok(agent, "import threading\n"
