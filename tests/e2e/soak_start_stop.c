@@ -80,9 +80,27 @@ static void count_ours(void *user, const char *line)
     *(long *)user += is_ours(line);
 }
 
+/* Those of the oci engine are folders. */
+static long bundles(void)
+{
+    char path[512];
+    long count = 0;
+    snprintf(path, sizeof path, "%s/oci", getenv("CELLAR_STATE_DIR"));
+    DIR *dir = opendir(path);
+    if (!dir)
+        return -1;
+    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
+        count += is_ours(entry->d_name);
+    closedir(dir);
+    return count;
+}
+
 /* -1: the engine's own command doesn't tell. */
 static long containers(void)
 {
+    const char *engine = getenv("CELLAR_ENGINE");
+    if (engine && strcmp(engine, "oci") == 0)
+        return bundles();
     static const char *const list[] = {"docker", "ps", "-aq", "--no-trunc",
                                        NULL};
     long count = 0;
