@@ -244,8 +244,9 @@ class WhileWaking(RestoreTest):
         agent = self.live(**options)
         self.ok(agent, "x = 1")
         self.ok(agent, SLOW)
-        agent.start("x = 2\nprint('begun', flush=True)\n"
-                    "import os\nos.abort()")
+        agent.start("import os, signal\nx = 2\n"
+                    "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+                    "print('begun', flush=True)\nos.abort()")
         agent.wait("output")
         return agent
 

@@ -457,104 +457,104 @@ static void what_a_relay_writes_waits_for_who_attaches(void **state)
         cellar_loop_run(w->loop, 100);
     w->stream->ops->close(w->stream);
     remove_bundle(w);
-    /* ---------------------------------------------------- crowds and lanes --
-     */
+}
+
+/* ---------------------------------------------------- crowds and lanes -- */
 
 #define CROWD 20
 
-    static void each_of_many_starts_that_fail_is_told(void **state)
-    {
-        struct world *w = *state;
-        script(w, BEGIN "exit 1\n");
-        for (int i = 0; i < CROWD; i++)
-            assert_int_equal(begin_start(w), CELLAR_OK);
-        while (w->ends < CROWD)
-            cellar_loop_run(w->loop, 100);
-        w->done = false;
-        list(w);
-        assert_int_equal(w->rows, 0);
-    }
-
-    /* Those that have begun, and those that wait for their turn. */
-    static void the_engine_may_be_freed_amid_a_crowd(void **state)
-    {
-        struct world *w = *state;
-        script(w, "#!/bin/sh\nexec sleep 1000\n");
-        for (int i = 0; i < CROWD; i++)
-            assert_int_equal(begin_start(w), CELLAR_OK);
-        for (int i = 0; i < 5; i++)
-            cellar_loop_run(w->loop, 10);
-        w->engine->ops->free(w->engine);
-        assert_int_equal(w->ends, 0);
-        open_engine(w);
-        script(w, BEGIN "exit 0\n");
-        for (list(w); w->rows > 0; list(w))
-            wait_done(w, w->engine->ops->remove(w->engine, w->id, on_done, w,
-                                                &w->err));
-    }
-
-    static void fail_to_attach(struct world * w, const char *id, uint64_t lane,
-                               enum cellar_code expected)
-    {
-        enum cellar_code code = w->engine->ops->attach(
-            w->engine, id, lane, &events, on_started, w, &w->err);
-        if (!code)
-            wait_done(w, code);
-        if (w->err.code != expected)
-            fail_msg("%d: %s", (int)w->err.code, w->err.msg);
-    }
-
-    static void a_container_that_is_gone_is_lost(void **state)
-    {
-        struct world *w = *state;
-        char id[] = "oci-0123456789abcdef0123456789ab";
-        for (uint64_t lane = 0; lane < 2; lane++)
-            fail_to_attach(w, id, lane, CELLAR_E_LOST);
-        fail_to_attach(w, "../../etc", 0, CELLAR_E_USAGE);
-    }
-
-    static void one_that_never_ran_has_no_streams(void **state)
-    {
-        struct world *w = *state;
-        script(w, "#!/bin/sh\nexec sleep 1000\n");
+static void each_of_many_starts_that_fail_is_told(void **state)
+{
+    struct world *w = *state;
+    script(w, BEGIN "exit 1\n");
+    for (int i = 0; i < CROWD; i++)
         assert_int_equal(begin_start(w), CELLAR_OK);
+    while (w->ends < CROWD)
+        cellar_loop_run(w->loop, 100);
+    w->done = false;
+    list(w);
+    assert_int_equal(w->rows, 0);
+}
+
+/* Those that have begun, and those that wait for their turn. */
+static void the_engine_may_be_freed_amid_a_crowd(void **state)
+{
+    struct world *w = *state;
+    script(w, "#!/bin/sh\nexec sleep 1000\n");
+    for (int i = 0; i < CROWD; i++)
+        assert_int_equal(begin_start(w), CELLAR_OK);
+    for (int i = 0; i < 5; i++)
         cellar_loop_run(w->loop, 10);
-        w->engine->ops->free(w->engine);
-        open_engine(w);
-        list(w);
-        for (uint64_t lane = 0; lane < 2; lane++)
-            fail_to_attach(w, w->id, lane, CELLAR_E_LOST);
-        script(w, BEGIN "exit 0\n");
+    w->engine->ops->free(w->engine);
+    assert_int_equal(w->ends, 0);
+    open_engine(w);
+    script(w, BEGIN "exit 0\n");
+    for (list(w); w->rows > 0; list(w))
         wait_done(
             w, w->engine->ops->remove(w->engine, w->id, on_done, w, &w->err));
-    }
+}
+
+static void fail_to_attach(struct world *w, const char *id, uint64_t lane,
+                           enum cellar_code expected)
+{
+    enum cellar_code code = w->engine->ops->attach(w->engine, id, lane, &events,
+                                                   on_started, w, &w->err);
+    if (!code)
+        wait_done(w, code);
+    if (w->err.code != expected)
+        fail_msg("%d: %s", (int)w->err.code, w->err.msg);
+}
+
+static void a_container_that_is_gone_is_lost(void **state)
+{
+    struct world *w = *state;
+    char id[] = "oci-0123456789abcdef0123456789ab";
+    for (uint64_t lane = 0; lane < 2; lane++)
+        fail_to_attach(w, id, lane, CELLAR_E_LOST);
+    fail_to_attach(w, "../../etc", 0, CELLAR_E_USAGE);
+}
+
+static void one_that_never_ran_has_no_streams(void **state)
+{
+    struct world *w = *state;
+    script(w, "#!/bin/sh\nexec sleep 1000\n");
+    assert_int_equal(begin_start(w), CELLAR_OK);
+    cellar_loop_run(w->loop, 10);
+    w->engine->ops->free(w->engine);
+    open_engine(w);
+    list(w);
+    for (uint64_t lane = 0; lane < 2; lane++)
+        fail_to_attach(w, w->id, lane, CELLAR_E_LOST);
+    script(w, BEGIN "exit 0\n");
+    wait_done(w, w->engine->ops->remove(w->engine, w->id, on_done, w, &w->err));
+}
 
 #define WORLD_TEST(name)                                                       \
     cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-    int main(void)
-    {
-        const struct CMUnitTest tests[] = {
-            WORLD_TEST(one_that_fails_is_quoted),
-            WORLD_TEST(one_that_says_nothing_is_told_so),
-            WORLD_TEST(one_that_is_killed_has_failed),
-            WORLD_TEST(of_megabytes_the_last_is_kept),
-            WORLD_TEST(one_that_starts_nothing_is_found_out),
-            WORLD_TEST(a_number_of_nobodys_is_found_out),
-            WORLD_TEST(a_process_outside_of_any_container_is_not_killed),
-            WORLD_TEST(a_process_without_the_protections_is_not_taken),
-            WORLD_TEST(a_start_that_nobody_wants_makes_nothing),
-            WORLD_TEST(a_runtime_that_is_not_there_is_named),
-            WORLD_TEST(a_virtual_machine_is_refused),
-            WORLD_TEST(a_process_outside_of_any_sandbox_is_not_killed),
-            WORLD_TEST(a_sandbox_that_is_none_is_not_taken),
-            WORLD_TEST(a_sandbox_is_told_to_filter),
-            WORLD_TEST(one_that_hangs_holds_nobody_up),
-            WORLD_TEST(what_a_relay_writes_waits_for_who_attaches),
-            WORLD_TEST(each_of_many_starts_that_fail_is_told),
-            WORLD_TEST(the_engine_may_be_freed_amid_a_crowd),
-            WORLD_TEST(a_container_that_is_gone_is_lost),
-            WORLD_TEST(one_that_never_ran_has_no_streams),
-        };
-        return cmocka_run_group_tests(tests, NULL, NULL);
-    }
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WORLD_TEST(one_that_fails_is_quoted),
+        WORLD_TEST(one_that_says_nothing_is_told_so),
+        WORLD_TEST(one_that_is_killed_has_failed),
+        WORLD_TEST(of_megabytes_the_last_is_kept),
+        WORLD_TEST(one_that_starts_nothing_is_found_out),
+        WORLD_TEST(a_number_of_nobodys_is_found_out),
+        WORLD_TEST(a_process_outside_of_any_container_is_not_killed),
+        WORLD_TEST(a_process_without_the_protections_is_not_taken),
+        WORLD_TEST(a_start_that_nobody_wants_makes_nothing),
+        WORLD_TEST(a_runtime_that_is_not_there_is_named),
+        WORLD_TEST(a_virtual_machine_is_refused),
+        WORLD_TEST(a_process_outside_of_any_sandbox_is_not_killed),
+        WORLD_TEST(a_sandbox_that_is_none_is_not_taken),
+        WORLD_TEST(a_sandbox_is_told_to_filter),
+        WORLD_TEST(one_that_hangs_holds_nobody_up),
+        WORLD_TEST(what_a_relay_writes_waits_for_who_attaches),
+        WORLD_TEST(each_of_many_starts_that_fail_is_told),
+        WORLD_TEST(the_engine_may_be_freed_amid_a_crowd),
+        WORLD_TEST(a_container_that_is_gone_is_lost),
+        WORLD_TEST(one_that_never_ran_has_no_streams),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
