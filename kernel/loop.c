@@ -74,9 +74,11 @@ void cellar_loop_free(struct cellar_loop *loop)
     free(loop);
 }
 
+/* Before the loop waits, too, where what was due already took so long: without
+ * the stop it would then wait for whatever comes next. */
 static void limit_reached(uv_timer_t *timer)
 {
-    (void)timer; /* having woken the loop is all it is for */
+    uv_stop(timer->loop);
 }
 
 bool cellar_loop_run(struct cellar_loop *loop, int timeout_ms)

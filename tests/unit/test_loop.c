@@ -118,6 +118,32 @@ static void close_timer(void *user)
     log->calls++;
 }
 
+static void take_long(void *user)
+{
+    struct log *log = user;
+    put_a(log);
+    usleep(30000);
+    cellar_timer_set(log->timer, 1000);
+}
+
+/* What is due comes first, and may take as long as there was to wait. */
+static void nor_after_what_took_as_long(void **state)
+{
+    (void)state;
+    struct log *log = open_log();
+    struct cellar_timer *now = NULL;
+    assert_int_equal(cellar_timer_new(log->loop, take_long, log, &now, NULL),
+                     0);
+    assert_int_equal(cellar_timer_new(log->loop, put_b, log, &log->timer, NULL),
+                     0);
+    cellar_timer_set(now, 0);
+    cellar_loop_run(log->loop, 10);
+    assert_string_equal(log->text, "a");
+    cellar_timer_close(now);
+    cellar_timer_close(log->timer);
+    cellar_loop_free(log->loop);
+}
+
 static void a_timer_may_be_closed_as_it_fires(void **state)
 {
     (void)state;
@@ -255,6 +281,7 @@ int main(void)
         cmocka_unit_test(a_timer_counts_from_when_it_is_set),
         cmocka_unit_test(an_unset_timer_holds_nothing_up),
         cmocka_unit_test(waits_no_longer_than_told),
+        cmocka_unit_test(nor_after_what_took_as_long),
         cmocka_unit_test(a_timer_may_be_closed_as_it_fires),
         cmocka_unit_test(a_watch_tells_until_all_is_read),
         cmocka_unit_test(a_watch_tells_only_what_it_was_asked),
