@@ -53,11 +53,12 @@ static int run(struct cellar_front *front)
         if (cellar_name_check(options->operands[i], &front->err) != CELLAR_OK)
             return cellar_front_usage(front, "%s", front->err.msg);
     if (cellar_front_open(front) != CELLAR_OK ||
-        cellar_front_adopt(front, options->operands[1]) != CELLAR_OK ||
-        cellar_fork(front->session, options->operands + 2,
+        cellar_front_adopt(front, options->operands[1]) != CELLAR_OK)
+        return cellar_front_fail(front);
+    if (cellar_fork(front->session, options->operands + 2,
                     options->operand_count - 2, &moment,
                     &front->err) != CELLAR_OK)
-        return cellar_front_fail(front);
+        return cellar_front_refused(front);
     if (!options->json)
         print_plain(front, &moment);
     else if (print_json(front, &moment) != CELLAR_OK)

@@ -62,6 +62,12 @@ int cellar_front_fail(struct cellar_front *front)
     return status_of(front->err.code);
 }
 
+int cellar_front_refused(struct cellar_front *front)
+{
+    int status = cellar_front_fail(front);
+    return front->err.code == CELLAR_E_LIMIT ? CELLAR_EXIT_FAILED : status;
+}
+
 void cellar_front_log(struct cellar_front *front, const char *fmt, ...)
 {
     char text[CELLAR_ERROR_MSG_MAX] = "";

@@ -114,6 +114,8 @@ int cellar_front_quit(const struct cellar_front *front);
 /* Prints front->err, if no signal explains the failure, and returns the exit
  * status for it. */
 int cellar_front_fail(struct cellar_front *front);
+/* The same of what a session has refused: the command line was right. */
+int cellar_front_refused(struct cellar_front *front);
 
 /* Prints a usage error and where help is. Returns CELLAR_EXIT_USAGE. */
 int cellar_front_usage(struct cellar_front *front, const char *fmt, ...)

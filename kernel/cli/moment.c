@@ -46,10 +46,10 @@ int cellar_moment_fail(struct cellar_front *front, const char *name,
                        const char *tag)
 {
     struct cellar_error refused = front->err;
-    if (refused.code == CELLAR_E_DENIED)
+    if (refused.code == CELLAR_E_NOT_FOUND)
         cellar_fail(&front->err, refused.code,
                     "checkpoint '%.63s': %.200s; 'cellar checkpoint --list "
                     "%.63s' lists those there are",
                     tag, refused.msg, name);
-    return cellar_front_fail(front);
+    return cellar_front_refused(front);
 }

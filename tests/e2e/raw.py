@@ -26,8 +26,9 @@ PROTECTION = ["--user", "%d:%d" % (UID, UID), "--cap-drop", "ALL",
               "--network", "none", "--pids-limit", "128", "--log-driver",
               "none", "--tmpfs", "/tmp:noexec,mode=1777,size=32m",
               "--tmpfs", "/dev/shm:noexec,mode=1777,size=32m"]
-# The same in Cellar's words.
-TERMS = ["--pids", "128", "--tmp-size", "32m", "--shm-size", "32m"]
+# The same in Cellar's words; of processors, all.
+TERMS = ["--pids", "128", "--tmp-size", "32m", "--shm-size", "32m",
+         "--cpus", str(os.cpu_count())]
 
 
 class DockerBox:

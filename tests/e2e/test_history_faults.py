@@ -55,8 +55,8 @@ class Damaged(FaultTest):
 class FullDisk(FaultTest):
     def setUp(self):
         super().setUp()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none",
-                        self.path], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700",
+                        "none", self.path], check=True)
 
     def fill(self):
         with open(self.filler, "wb", buffering=0) as file:

@@ -222,7 +222,8 @@ class StateDirectory(HostileTest):
     def test_a_damaged_record(self):
         with open(self.record(), "rb") as file:
             whole = file.read()
-        for damaged in (b"", whole[:len(whole) // 2], b"\0" * 300, b"null",
+        half = whole.rstrip()[:len(whole.rstrip()) // 2]
+        for damaged in (b"", half, b"\0" * 300, b"null",
                         b"[" * 100000, whole.replace(b'"key"', b'"kee"'),
                         os.urandom(1000), b"x" * (2 << 20)):
             with self.subTest(damaged=damaged[:20]):
