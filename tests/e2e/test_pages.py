@@ -88,7 +88,8 @@ class Answers(unittest.TestCase):
                  ["fork", name, name + "-b"], ["run", "-"], ["ps"],
                  ["stats", name], ["interrupt", name], ["reset", name],
                  ["history", name], ["history"], ["export", name, self.out],
-                 ["pool", "0"], ["doctor"], ["image", "build"],
+                 ["pool", "0"], ["doctor"],
+                 ["image", "build", "--engine", "docker"],
                  ["bench", "codec", "-n", "1"], ["stop", name],
                  ["stop", "--all"])
         overview = run("--help").out.partition("commands:")[2]
