@@ -11,8 +11,8 @@ import unittest
 
 os.environ["CELLAR_ENGINE"] = "oci"
 
-import cellar_test  # noqa: E402
 from hostile import run  # noqa: E402
+import cellar_test  # noqa: E402
 
 RUNTIMES = "runc", "crun"
 PLACES = "proc", "dev", "tmp", "sys", "sys/fs", "sys/fs/cgroup", "cellar"

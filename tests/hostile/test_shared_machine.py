@@ -12,10 +12,10 @@ import unittest
 
 os.environ["CELLAR_ENGINE"] = "oci"
 
+from hostile import HostileTest, run  # noqa: E402
 import cellar_test  # noqa: E402
 import host  # noqa: E402
 from cellar_test import STATE_DIR, labels  # noqa: E402
-from hostile import HostileTest, run  # noqa: E402
 
 SOMEBODY = 65534
 AS_SOMEBODY = ["setpriv", "--reuid", str(SOMEBODY), "--regid", str(SOMEBODY),
