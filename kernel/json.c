@@ -81,3 +81,13 @@ char *cellar_json_text(const json_t *value, size_t flags)
     text[len] = '\0';
     return text;
 }
+
+json_t *cellar_json_at(const json_t *value, const char *path)
+{
+    while (value && *path) {
+        size_t len = strcspn(path, ".");
+        value = json_object_getn(value, path, len);
+        path += len + (path[len] == '.');
+    }
+    return (json_t *)value;
+}

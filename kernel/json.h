@@ -22,4 +22,7 @@ bool cellar_json_starved(const json_error_t *where);
 /* As json_dumps(): the caller frees. NULL: out of memory, or `value` is. */
 char *cellar_json_text(const json_t *value, size_t flags);
 
+/* The member at "HostConfig.Memory"; NULL: there is none. Lent. */
+json_t *cellar_json_at(const json_t *value, const char *path);
+
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernel/engine/docker/spec.h"
+#include "kernel/engine/docker/verify.h"
 #include "tests/fuzz/fake_http.h"
 
 #define DATA_DIR CELLAR_SOURCE_DIR "/kernel/engine"
@@ -29,23 +29,23 @@ static struct cellar_launch launch_of(struct cellar_spec *spec)
 
 /* The files' spec, and the one body that it makes. */
 struct spec_case {
-    struct cellar_docker_spec *spec;
-    struct cellar_docker_plan plan;
+    struct cellar_container_spec *spec;
+    struct cellar_container_plan plan;
 };
 
-static enum cellar_code plan_one(const struct cellar_docker_spec *spec,
-                                 struct cellar_docker_plan *plan,
+static enum cellar_code plan_one(const struct cellar_container_spec *spec,
+                                 struct cellar_container_plan *plan,
                                  struct cellar_error *err)
 {
     struct cellar_spec of;
     struct cellar_launch launch = launch_of(&of);
-    return cellar_docker_plan_init(plan, spec, &launch, err);
+    return cellar_container_plan_init(plan, spec, &launch, err);
 }
 
 static enum cellar_code make_plan(void *user)
 {
     const struct spec_case *c = user;
-    struct cellar_docker_plan plan = {.body = NULL};
+    struct cellar_container_plan plan = {.body = NULL};
     struct cellar_error err = {.code = CELLAR_OK};
     enum cellar_code code = plan_one(c->spec, &plan, &err);
     assert_int_equal(err.code, code);
@@ -53,7 +53,7 @@ static enum cellar_code make_plan(void *user)
         assert_string_equal(plan.body, c->plan.body);
     else
         assert_null(plan.body);
-    cellar_docker_plan_done(&plan);
+    cellar_container_plan_done(&plan);
     return code;
 }
 
@@ -62,7 +62,7 @@ static enum cellar_code load_and_plan(void *user)
 {
     struct spec_case c = {.plan = ((const struct spec_case *)user)->plan};
     struct cellar_error err = {.code = CELLAR_OK};
-    enum cellar_code code = cellar_docker_spec_load(DATA_DIR, &c.spec, &err);
+    enum cellar_code code = cellar_container_spec_load(DATA_DIR, &c.spec, &err);
     assert_int_equal(err.code, code);
     assert_true((code == CELLAR_OK) == (c.spec != NULL));
     if (code == CELLAR_OK) {
@@ -70,7 +70,7 @@ static enum cellar_code load_and_plan(void *user)
         assert_int_equal(make_plan(&c), CELLAR_OK);
         oom_pause(false);
     }
-    cellar_docker_spec_free(c.spec);
+    cellar_container_spec_free(c.spec);
     return code;
 }
 
@@ -124,15 +124,15 @@ static void open_case(struct spec_case *c)
 {
     struct cellar_error err;
     memset(c, 0, sizeof(*c));
-    assert_int_equal(cellar_docker_spec_load(DATA_DIR, &c->spec, &err),
+    assert_int_equal(cellar_container_spec_load(DATA_DIR, &c->spec, &err),
                      CELLAR_OK);
     assert_int_equal(plan_one(c->spec, &c->plan, &err), CELLAR_OK);
 }
 
 static void close_case(struct spec_case *c)
 {
-    cellar_docker_plan_done(&c->plan);
-    cellar_docker_spec_free(c->spec);
+    cellar_container_plan_done(&c->plan);
+    cellar_container_spec_free(c->spec);
 }
 
 static void a_container_spec_is_whole_or_not_there(void **state)

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "kernel/engine/docker/verify.h"
+#include "kernel/engine/container.h"
 #include "kernel/engine/oci/oci.h"
 
 #define DATA CELLAR_SOURCE_DIR "/kernel/engine"
@@ -237,7 +237,7 @@ static void a_mount_that_is_not_there_is_refused(void **state)
 static void the_profile_is_for_this_machine_and_whole(void **state)
 {
     struct world *w = *state;
-    struct cellar_docker_spec *files = NULL;
+    struct cellar_container_spec *files = NULL;
     json_t *profile = NULL;
     assert_int_equal(cellar_oci_files(w->oci, &files, &w->err), 0);
     assert_int_equal(cellar_oci_seccomp(files, &profile, &w->err), 0);

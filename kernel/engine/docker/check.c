@@ -14,7 +14,7 @@ struct check {
     struct docker_op op; /* first */
     char *image;
     json_t *info; /* GET /info; NULL: not here yet */
-    struct cellar_docker_plan plan;
+    struct cellar_container_plan plan;
     char id[CELLAR_CONTAINER_ID_MAX + 1]; /* of the probe */
     struct cellar_stream *stream;
     uint64_t began_us;
@@ -31,7 +31,7 @@ static void destroy_check(struct docker_op *op)
 {
     struct check *check = check_of(op);
     cellar_stream_close(check->stream);
-    cellar_docker_plan_done(&check->plan);
+    cellar_container_plan_done(&check->plan);
     json_decref(check->info);
     free(check->image);
     free(check);
@@ -183,7 +183,7 @@ static void tell_protection(void *user, const char *name, const char *wrong)
 {
     const struct check *check = user;
     const char *cure = inability(check->info, name);
-    const char *text = cellar_docker_spec_text(check->op.docker->spec, name);
+    const char *text = cellar_container_spec_text(check->op.docker->spec, name);
     if (cure)
         cellar_check_tell(&check->to, name, CELLAR_CHECK_FAIL, cure,
                           "the engine's machine cannot enforce it: %s", text);
@@ -198,7 +198,7 @@ static void tell_protection(void *user, const char *name, const char *wrong)
 /* Without a probe: what the engine says it can. */
 static void tell_abilities(const struct check *check)
 {
-    struct cellar_docker_spec *spec = NULL;
+    struct cellar_container_spec *spec = NULL;
     struct cellar_error err;
     if (cellar_docker_files(check->op.docker, &spec, &err)) {
         cellar_check_tell_error(&check->to, "container", &err);
@@ -290,7 +290,7 @@ static void start_probe(struct check *check)
 {
     struct docker *docker = check->op.docker;
     struct cellar_spec spec;
-    struct cellar_docker_spec *files = NULL;
+    struct cellar_container_spec *files = NULL;
     struct cellar_error err;
     cellar_spec_init(&spec);
     spec.image = check->image;
@@ -299,7 +299,7 @@ static void start_probe(struct check *check)
     check->began_us = cellar_loop_now_us();
     enum cellar_code code = cellar_docker_files(docker, &files, &err);
     if (!code)
-        code = cellar_docker_plan_init(&check->plan, files, &launch, &err);
+        code = cellar_container_plan_init(&check->plan, files, &launch, &err);
     if (!code)
         code = cellar_docker_start(&docker->engine, &launch, &probe_events,
                                    on_probe_started, check, &err);

@@ -116,12 +116,12 @@ enum cellar_code cellar_docker_check_id(const char *id,
 }
 
 enum cellar_code cellar_docker_files(struct docker *docker,
-                                     struct cellar_docker_spec **out,
+                                     struct cellar_container_spec **out,
                                      struct cellar_error *err)
 {
     if (!docker->spec) {
         enum cellar_code code =
-            cellar_docker_spec_load(docker->data_dir, &docker->spec, err);
+            cellar_container_spec_load(docker->data_dir, &docker->spec, err);
         if (code)
             return code;
     }
@@ -285,7 +285,7 @@ static void free_docker(struct docker *docker)
     cellar_docker_lane_done(&docker->starts);
     cellar_docker_lane_done(&docker->removals);
     cellar_http_free(docker->http);
-    cellar_docker_spec_free(docker->spec);
+    cellar_container_spec_free(docker->spec);
     free(docker->data_dir);
     free(docker);
 }

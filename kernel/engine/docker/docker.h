@@ -18,9 +18,9 @@
 
 #include "../../fail.h"
 #include "../../json.h"
+#include "../container.h"
 #include "../engine.h"
 #include "http.h"
-#include "spec.h"
 #include "verify.h"
 
 /* Deadlines (ms). A start has taken 20 s on a cold, busy machine; an image
@@ -65,8 +65,8 @@ struct docker {
     struct cellar_engine engine; /* first */
     struct cellar_http *http;
     char *data_dir;
-    int api_minor;                   /* of version 1.x; 0: not asked yet */
-    struct cellar_docker_spec *spec; /* NULL: not loaded yet */
+    int api_minor;                      /* of version 1.x; 0: not asked yet */
+    struct cellar_container_spec *spec; /* NULL: not loaded yet */
     struct docker_op *ops;
     struct docker_lane starts;
     struct docker_lane removals;
@@ -154,7 +154,7 @@ void cellar_docker_log(const struct docker *docker, const char *fmt, ...)
 
 /* The container's files, loaded once; lent. */
 enum cellar_code cellar_docker_files(struct docker *docker,
-                                     struct cellar_docker_spec **out,
+                                     struct cellar_container_spec **out,
                                      struct cellar_error *err);
 
 /* A string of `value`, "" when it isn't there. Lent. */

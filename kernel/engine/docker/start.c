@@ -15,7 +15,7 @@ struct start {
     struct docker_op op; /* first */
     struct docker_pass pass;
     struct cellar_spec spec;
-    struct cellar_docker_plan plan;
+    struct cellar_container_plan plan;
     uint8_t *greeting;
     size_t greeting_len;
     bool pull; /* not tried yet */
@@ -40,7 +40,7 @@ static void destroy_start(struct docker_op *op)
     struct start *start = start_of(op);
     cellar_docker_lane_leave(&start->pass);
     cellar_stream_close(start->stream);
-    cellar_docker_plan_done(&start->plan);
+    cellar_container_plan_done(&start->plan);
     cellar_spec_done(&start->spec);
     cellar_greeting_wipe(start->greeting, start->greeting_len);
     free(start);
@@ -231,9 +231,9 @@ static enum cellar_code check_warnings(struct start *start,
     {
         const char *text = json_string_value(warning);
         const char *name =
-            text ? cellar_docker_spec_warned(start->op.docker->spec, text)
+            text ? cellar_container_spec_warned(start->op.docker->spec, text)
                  : NULL;
-        if (name && !cellar_docker_allowed(&start->spec, name))
+        if (name && !cellar_container_allowed(&start->spec, name))
             return cellar_fail(err, CELLAR_E_ENGINE,
                                "the engine cannot enforce \"%s\": %s (see "
                                "`cellar doctor`; `--allow %s` does without it)",
@@ -313,7 +313,7 @@ static enum cellar_code check_image(const struct start *start,
 {
     json_t *volumes = cellar_json_at(image, "Config.Volumes");
     void *first = json_object_iter(volumes);
-    if (!first || cellar_docker_allowed(&start->spec, "volumes"))
+    if (!first || cellar_container_allowed(&start->spec, "volumes"))
         return CELLAR_OK;
     return cellar_fail(err, CELLAR_E_IMAGE,
                        "the image %s declares the volume %s, which would be "
@@ -395,10 +395,10 @@ static enum cellar_code copy_launch(struct start *start, struct docker *docker,
                                     const struct cellar_launch *launch,
                                     struct cellar_error *err)
 {
-    struct cellar_docker_spec *spec = NULL;
+    struct cellar_container_spec *spec = NULL;
     enum cellar_code code = cellar_docker_files(docker, &spec, err);
     if (!code)
-        code = cellar_docker_plan_init(&start->plan, spec, launch, err);
+        code = cellar_container_plan_init(&start->plan, spec, launch, err);
     if (!code)
         code = cellar_spec_copy(launch->spec, &start->spec, err);
     if (code)

@@ -8,16 +8,6 @@
 
 #define PATH_BYTES 160
 
-json_t *cellar_json_at(const json_t *value, const char *path)
-{
-    while (value && *path) {
-        size_t len = strcspn(path, ".");
-        value = json_object_getn(value, path, len);
-        path += len + (path[len] == '.');
-    }
-    return (json_t *)value;
-}
-
 /* -------------------------------------------------------------- fields -- */
 
 /* The first field that differs, as a path. */
@@ -168,8 +158,8 @@ static void verify_all(struct verify *v, const json_t *protections)
     v->each(v->user, "other", d.differs ? d.path : NULL);
 }
 
-enum cellar_code cellar_docker_verify(const struct cellar_docker_spec *spec,
-                                      const struct cellar_docker_plan *plan,
+enum cellar_code cellar_docker_verify(const struct cellar_container_spec *spec,
+                                      const struct cellar_container_plan *plan,
                                       const char *inspect,
                                       cellar_docker_verified_fn *each,
                                       void *user, struct cellar_error *err)
@@ -186,7 +176,7 @@ enum cellar_code cellar_docker_verify(const struct cellar_docker_spec *spec,
                        .each = each,
                        .user = user};
     if (body && seen && fits)
-        verify_all(&v, cellar_docker_spec_protections(spec));
+        verify_all(&v, cellar_container_spec_protections(spec));
     bool memory =
         body && seen && !v.starved && (shows || !cellar_json_starved(&where));
     json_decref(body);
@@ -198,40 +188,4 @@ enum cellar_code cellar_docker_verify(const struct cellar_docker_spec *spec,
                            "such thing");
     return memory ? CELLAR_OK
                   : cellar_fail(err, CELLAR_E_NOMEM, "verify: out of memory");
-}
-
-/* ------------------------------------------------------------ warnings -- */
-
-static bool mentions(const json_t *row, const char *warning)
-{
-    size_t i = 0;
-    json_t *words = NULL;
-    json_array_foreach(json_object_get(row, "warnings"), i, words)
-    {
-        const char *word = json_string_value(words);
-        if (word && strcasestr(warning, word))
-            return true;
-    }
-    return false;
-}
-
-const char *cellar_docker_spec_warned(const struct cellar_docker_spec *spec,
-                                      const char *warning)
-{
-    size_t i = 0;
-    json_t *row = NULL;
-    json_array_foreach(cellar_docker_spec_protections(spec), i, row)
-    {
-        if (mentions(row, warning))
-            return json_string_value(json_object_get(row, "name"));
-    }
-    return NULL;
-}
-
-bool cellar_docker_allowed(const struct cellar_spec *spec, const char *name)
-{
-    for (size_t i = 0; i < CELLAR_ALLOW_MAX; i++)
-        if (spec->allow[i] && strcmp(spec->allow[i], name) == 0)
-            return true;
-    return false;
 }

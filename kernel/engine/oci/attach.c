@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "../../json.h"
-#include "../docker/verify.h"
 #include "oci.h"
 
 struct attach {

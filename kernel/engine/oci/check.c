@@ -129,7 +129,7 @@ static void on_probe_removed(void *user, const struct cellar_error *err)
 static void tell_protection(void *user, const char *name, const char *wrong)
 {
     const struct check *check = user;
-    const char *text = cellar_docker_spec_text(check->op.oci->spec, name);
+    const char *text = cellar_container_spec_text(check->op.oci->spec, name);
     if (wrong)
         cellar_check_tell(&check->to, name, CELLAR_CHECK_FAIL, NULL,
                           "%s, but it must hold: %s", wrong, text ? text : "");

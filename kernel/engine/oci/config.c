@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "../../json.h"
-#include "../docker/verify.h"
 #include "oci.h"
 
 #define OCI_VERSION "1.0.2"
@@ -17,7 +16,7 @@
 #define CPU_PERIOD_US 100000
 
 struct making {
-    const struct cellar_docker_spec *spec;
+    const struct cellar_container_spec *spec;
     json_t *config;
     struct cellar_error *err;
 };
@@ -470,16 +469,16 @@ enum cellar_code cellar_oci_config(struct oci *oci,
                                    const char *id, json_t **out,
                                    struct cellar_error *err)
 {
-    struct cellar_docker_spec *spec = NULL;
-    struct cellar_docker_plan plan = {.body = NULL};
+    struct cellar_container_spec *spec = NULL;
+    struct cellar_container_plan plan = {.body = NULL};
     struct cellar_error why = {.code = CELLAR_OK};
     enum cellar_code code = cellar_oci_files(oci, &spec, err);
     if (!code)
-        code = cellar_docker_plan_init(&plan, spec, launch, err);
+        code = cellar_container_plan_init(&plan, spec, launch, err);
     if (code)
         return code;
     json_t *body = cellar_json_parse(plan.body, strlen(plan.body), 0, NULL);
-    cellar_docker_plan_done(&plan);
+    cellar_container_plan_done(&plan);
     struct making m = {.spec = spec, .config = json_object(), .err = &why};
     bool made =
         body && m.config && put_frame(&m, id) && put_fields(&m, body, "");

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "../cgroup.h"
-#include "../docker/verify.h"
 #include "oci.h"
 
 #define ROOT "/sys/fs/cgroup"
@@ -168,7 +167,7 @@ static enum cellar_code do_without(const struct cellar_spec *spec, size_t i,
 {
     for (size_t k = 0; k < 2; k++) {
         const char *name = controllers[i].protections[k];
-        if (name && !cellar_docker_allowed(spec, name))
+        if (name && !cellar_container_allowed(spec, name))
             return cellar_fail(
                 err, CELLAR_E_ENGINE,
                 "cgroup v2 has no controller %s on this machine to enforce "

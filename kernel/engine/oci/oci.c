@@ -22,12 +22,12 @@ void cellar_oci_log(const struct oci *oci, const char *fmt, ...)
 }
 
 enum cellar_code cellar_oci_files(struct oci *oci,
-                                  struct cellar_docker_spec **out,
+                                  struct cellar_container_spec **out,
                                   struct cellar_error *err)
 {
     if (!oci->spec) {
         enum cellar_code code =
-            cellar_docker_spec_load(oci->data_dir, &oci->spec, err);
+            cellar_container_spec_load(oci->data_dir, &oci->spec, err);
         if (code)
             return code;
     }
@@ -191,7 +191,7 @@ static void free_oci(struct oci *oci)
     while (oci->ops)
         cellar_oci_op_free(oci->ops);
     cellar_oci_runs_done(oci);
-    cellar_docker_spec_free(oci->spec);
+    cellar_container_spec_free(oci->spec);
     if (oci->dir_fd >= 0)
         close(oci->dir_fd);
     free(oci->room);

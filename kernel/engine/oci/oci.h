@@ -25,7 +25,7 @@
 #include <sys/types.h>
 
 #include "../../fail.h"
-#include "../docker/spec.h"
+#include "../container.h"
 #include "../engine.h"
 
 /* Deadlines of a runtime's calls (ms). */
@@ -59,8 +59,8 @@ struct oci {
     struct cellar_engine engine; /* first */
     char *data_dir;
     char *state_dir;
-    int dir_fd;                      /* of state_dir/oci; -1: not made yet */
-    struct cellar_docker_spec *spec; /* NULL: not loaded yet */
+    int dir_fd;                         /* of state_dir/oci; -1: not made yet */
+    struct cellar_container_spec *spec; /* NULL: not loaded yet */
     struct oci_op *ops;
     struct oci_run *runs; /* also those that nobody waits for any more */
     struct oci_turns starts;
@@ -104,7 +104,7 @@ void cellar_oci_log(const struct oci *oci, const char *fmt, ...)
 
 /* The container's files, loaded once; lent. */
 enum cellar_code cellar_oci_files(struct oci *oci,
-                                  struct cellar_docker_spec **out,
+                                  struct cellar_container_spec **out,
                                   struct cellar_error *err);
 
 /* ------------------------------------------------------------ runtimes -- */
@@ -298,7 +298,7 @@ enum cellar_code cellar_oci_sandbox_config(const struct oci_runtime *runtime,
                                            json_t *config,
                                            struct cellar_error *err);
 /* seccomp.json as the runtime wants it. */
-enum cellar_code cellar_oci_seccomp(const struct cellar_docker_spec *spec,
+enum cellar_code cellar_oci_seccomp(const struct cellar_container_spec *spec,
                                     json_t **out, struct cellar_error *err);
 /* A bundle, and what for. All lent. */
 struct oci_bundle {

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "../../spec.h"
-#include "../docker/verify.h"
 #include "oci.h"
 
 /* "rbind" would bring along what is mounted below; where that can't be left

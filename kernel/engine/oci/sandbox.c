@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "../../json.h"
-#include "../docker/verify.h"
 #include "look.h"
 
 /* The kernel in user space and what reads files for it are threads here, and so

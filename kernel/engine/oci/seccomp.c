@@ -4,7 +4,6 @@
 #include <sys/utsname.h>
 
 #include "../../json.h"
-#include "../docker/verify.h"
 #include "oci.h"
 
 static const struct {
@@ -93,10 +92,10 @@ static void refuse_watching(json_t *rules)
     }
 }
 
-enum cellar_code cellar_oci_seccomp(const struct cellar_docker_spec *spec,
+enum cellar_code cellar_oci_seccomp(const struct cellar_container_spec *spec,
                                     json_t **out, struct cellar_error *err)
 {
-    const char *text = strchr(cellar_docker_spec_seccomp(spec), '=') + 1;
+    const char *text = strchr(cellar_container_spec_seccomp(spec), '=') + 1;
     json_t *profile = cellar_json_parse(text, strlen(text), 0, NULL);
     if (!profile)
         return cellar_fail(err, CELLAR_E_NOMEM, "seccomp: out of memory");

@@ -109,7 +109,7 @@ static void judge(void *user, const char *protection, const char *wrong)
 {
     struct start *start = user;
     if (!wrong || start->reason.code ||
-        cellar_docker_allowed(&start->spec, protection))
+        cellar_container_allowed(&start->spec, protection))
         return;
     cellar_fail(&start->reason, CELLAR_E_ENGINE,
                 "%s does not enforce \"%s\": %.120s (see `cellar doctor`; "

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../docker/verify.h"
 #include "oci.h"
 
 #define ROOT          "/sys/fs/cgroup"
@@ -163,7 +162,7 @@ static enum cellar_code drop_limits(const struct cellar_spec *spec,
     static const char *const names[] = {"memory", "swap", "pids", "cpu"};
     json_t *kernel = json_object_get(config, "linux");
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (!cellar_docker_allowed(spec, names[i]))
+        if (!cellar_container_allowed(spec, names[i]))
             return kind == OCI_RUNSC
                        ? cellar_fail(err, CELLAR_E_ENGINE, NO_SANDBOX_GROUPS,
                                      names[i], names[i])
@@ -312,7 +311,7 @@ static enum cellar_code put_mappings(json_t *config, const struct range *uids,
 static enum cellar_code put_sandbox(const struct cellar_spec *spec,
                                     json_t *config, struct cellar_error *err)
 {
-    if (!cellar_docker_allowed(spec, "user"))
+    if (!cellar_container_allowed(spec, "user"))
         return cellar_fail(err, CELLAR_E_ENGINE,
                            "for a user who is not root runsc gives a session "
                            "no uid of its own on this machine (\"user\"): use "
@@ -355,7 +354,7 @@ enum cellar_code cellar_oci_users(const struct cellar_spec *spec,
         return put_sandbox(spec, config, err);
     find_ranges(&uids, &gids);
     if (!uids.count || !gids.count) {
-        if (!cellar_docker_allowed(spec, "user"))
+        if (!cellar_container_allowed(spec, "user"))
             return no_ranges(err);
         uids = gids = (struct range){0};
     }

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 
 #include "../cgroup.h"
-#include "../docker/verify.h"
 #include "look.h"
 
 #define LINE_BYTES 4096

@@ -2,7 +2,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "../docker/verify.h"
 #include "look.h"
 
 #define LINE_BYTES 4096

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../docker/verify.h"
 #include "look.h"
 
 #define ARGUMENTS_BYTES 8192

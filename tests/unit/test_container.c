@@ -17,11 +17,11 @@
 
 #define DATA CELLAR_SOURCE_DIR "/kernel/engine"
 
-static struct cellar_docker_spec *load(void)
+static struct cellar_container_spec *load(void)
 {
-    struct cellar_docker_spec *spec = NULL;
+    struct cellar_container_spec *spec = NULL;
     struct cellar_error err = {0};
-    if (cellar_docker_spec_load(DATA, &spec, &err))
+    if (cellar_container_spec_load(DATA, &spec, &err))
         fail_msg("%s", err.msg);
     return spec;
 }
@@ -33,16 +33,16 @@ static struct cellar_launch launch_of(struct cellar_spec *spec)
         .spec = spec, .owner = "owner-1", .uid = 61007};
 }
 
-static json_t *body_of(const struct cellar_docker_spec *files,
+static json_t *body_of(const struct cellar_container_spec *files,
                        const struct cellar_launch *launch)
 {
-    struct cellar_docker_plan plan;
+    struct cellar_container_plan plan;
     struct cellar_error err = {0};
-    if (cellar_docker_plan_init(&plan, files, launch, &err))
+    if (cellar_container_plan_init(&plan, files, launch, &err))
         fail_msg("%s", err.msg);
     json_t *body = json_loads(plan.body, 0, NULL);
     assert_non_null(body);
-    cellar_docker_plan_done(&plan);
+    cellar_container_plan_done(&plan);
     return body;
 }
 
@@ -60,7 +60,7 @@ static void asks_for_every_protection(void **state)
     (void)state;
     struct cellar_spec spec;
     struct cellar_launch launch = launch_of(&spec);
-    struct cellar_docker_spec *files = load();
+    struct cellar_container_spec *files = load();
     json_t *body = body_of(files, &launch);
     static const char *const fields[][2] = {
         {"User", "\"61007:61007\""},
@@ -95,7 +95,7 @@ static void asks_for_every_protection(void **state)
         assert_json(body, fields[i][0], fields[i][1]);
     assert_null(cellar_json_at(body, "HostConfig.Runtime"));
     json_decref(body);
-    cellar_docker_spec_free(files);
+    cellar_container_spec_free(files);
 }
 
 static void brings_its_own_seccomp_profile(void **state)
@@ -103,7 +103,7 @@ static void brings_its_own_seccomp_profile(void **state)
     (void)state;
     struct cellar_spec spec;
     struct cellar_launch launch = launch_of(&spec);
-    struct cellar_docker_spec *files = load();
+    struct cellar_container_spec *files = load();
     json_t *body = body_of(files, &launch);
     const json_t *options = cellar_json_at(body, "HostConfig.SecurityOpt");
     assert_string_equal(json_string_value(json_array_get(options, 0)),
@@ -136,7 +136,7 @@ static void brings_its_own_seccomp_profile(void **state)
         assert_null(strstr(seccomp, refused[i]));
     json_decref(profile);
     json_decref(body);
-    cellar_docker_spec_free(files);
+    cellar_container_spec_free(files);
 }
 
 static void labels_and_names_the_container(void **state)
@@ -144,25 +144,28 @@ static void labels_and_names_the_container(void **state)
     (void)state;
     struct cellar_spec spec;
     struct cellar_launch launch = launch_of(&spec);
-    struct cellar_docker_spec *files = load();
-    struct cellar_docker_plan plan;
-    struct cellar_docker_plan other;
+    struct cellar_container_spec *files = load();
+    struct cellar_container_plan plan;
+    struct cellar_container_plan other;
     spec.name = "notes";
-    assert_int_equal(cellar_docker_plan_init(&plan, files, &launch, NULL), 0);
+    assert_int_equal(cellar_container_plan_init(&plan, files, &launch, NULL),
+                     0);
     assert_string_equal(plan.name, "cellar-notes");
     assert_non_null(strstr(plan.body, "\"io.cellar.session\":\"notes\""));
     assert_non_null(strstr(plan.body, "\"io.cellar.owner\":\"owner-1\""));
     assert_non_null(strstr(plan.body, "\"io.cellar.uid\":\"61007\""));
-    cellar_docker_plan_done(&plan);
+    cellar_container_plan_done(&plan);
 
     spec.name = NULL;
-    assert_int_equal(cellar_docker_plan_init(&plan, files, &launch, NULL), 0);
-    assert_int_equal(cellar_docker_plan_init(&other, files, &launch, NULL), 0);
+    assert_int_equal(cellar_container_plan_init(&plan, files, &launch, NULL),
+                     0);
+    assert_int_equal(cellar_container_plan_init(&other, files, &launch, NULL),
+                     0);
     assert_int_equal(strlen(plan.name), strlen("cellar-") + 16);
     assert_string_not_equal(plan.name, other.name);
-    cellar_docker_plan_done(&plan);
-    cellar_docker_plan_done(&other);
-    cellar_docker_spec_free(files);
+    cellar_container_plan_done(&plan);
+    cellar_container_plan_done(&other);
+    cellar_container_spec_free(files);
 }
 
 static void gives_what_the_user_asked_for(void **state)
@@ -170,7 +173,7 @@ static void gives_what_the_user_asked_for(void **state)
     (void)state;
     struct cellar_spec spec;
     struct cellar_launch launch = launch_of(&spec);
-    struct cellar_docker_spec *files = load();
+    struct cellar_container_spec *files = load();
     launch.entrypoint = "/bin/cat";
     spec.network = "bridge";
     spec.runtime = "crun";
@@ -201,7 +204,7 @@ static void gives_what_the_user_asked_for(void **state)
                         "rw,noexec,nosuid,nodev,mode=1777,size=1048576,"
                         "nr_inodes=320");
     json_decref(body);
-    cellar_docker_spec_free(files);
+    cellar_container_spec_free(files);
 }
 
 static void refuses_mounts_that_undo_the_container(void **state)
@@ -230,19 +233,19 @@ static void refuses_mounts_that_undo_the_container(void **state)
         "",
         ":",
     };
-    struct cellar_docker_spec *files = load();
+    struct cellar_container_spec *files = load();
     for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         struct cellar_spec spec;
         struct cellar_launch launch = launch_of(&spec);
-        struct cellar_docker_plan plan;
+        struct cellar_container_plan plan;
         struct cellar_error err = {0};
         spec.mounts[0] = wrong[i];
-        if (!cellar_docker_plan_init(&plan, files, &launch, &err))
+        if (!cellar_container_plan_init(&plan, files, &launch, &err))
             fail_msg("took the mount \"%s\"", wrong[i]);
         assert_int_equal(err.code, CELLAR_E_USAGE);
         assert_non_null(strstr(err.msg, wrong[i]));
     }
-    cellar_docker_spec_free(files);
+    cellar_container_spec_free(files);
 }
 
 /* ------------------------------------------------------- damaged files -- */
@@ -276,13 +279,13 @@ static void assert_refused(const char *name, const char *from, const char *to,
 {
     char dir[] = "/tmp/cellar-spec-XXXXXX";
     char path[256];
-    struct cellar_docker_spec *files = NULL;
+    struct cellar_container_spec *files = NULL;
     struct cellar_error err = {0};
     bool container = strcmp(name, "container.json") == 0;
     assert_non_null(mkdtemp(dir));
     copy_changed(dir, "container.json", container ? from : NULL, to);
     copy_changed(dir, "seccomp.json", container ? NULL : from, to);
-    assert_int_equal(cellar_docker_spec_load(dir, &files, &err),
+    assert_int_equal(cellar_container_spec_load(dir, &files, &err),
                      CELLAR_E_USAGE);
     assert_null(files);
     if (!strstr(err.msg, words))
@@ -307,9 +310,9 @@ static void refuses_damaged_files(void **state)
                    "\"Init\": false, \"Init\": true", "duplicate");
     assert_refused("seccomp.json", "SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW",
                    "must refuse");
-    struct cellar_docker_spec *files = NULL;
+    struct cellar_container_spec *files = NULL;
     struct cellar_error err = {0};
-    assert_int_equal(cellar_docker_spec_load("/nonexistent", &files, &err),
+    assert_int_equal(cellar_container_spec_load("/nonexistent", &files, &err),
                      CELLAR_E_USAGE);
     assert_non_null(strstr(err.msg, "/nonexistent/container.json"));
 }
@@ -335,7 +338,7 @@ static void on_verified(void *user, const char *protection, const char *wrong)
 }
 
 /* What an engine that does all as asked shows. */
-static json_t *faithful(const struct cellar_docker_plan *plan)
+static json_t *faithful(const struct cellar_container_plan *plan)
 {
     json_t *config = json_loads(plan->body, 0, NULL);
     json_t *host = json_incref(json_object_get(config, "HostConfig"));
@@ -352,10 +355,11 @@ static struct verdicts verdicts_on(const char *path, json_t *value)
 {
     struct cellar_spec spec;
     struct cellar_launch launch = launch_of(&spec);
-    struct cellar_docker_spec *files = load();
-    struct cellar_docker_plan plan;
+    struct cellar_container_spec *files = load();
+    struct cellar_container_plan plan;
     struct verdicts v = {0};
-    assert_int_equal(cellar_docker_plan_init(&plan, files, &launch, NULL), 0);
+    assert_int_equal(cellar_container_plan_init(&plan, files, &launch, NULL),
+                     0);
     json_t *shown = faithful(&plan);
     if (path) {
         const char *dot = strrchr(path, '.');
@@ -369,8 +373,8 @@ static struct verdicts verdicts_on(const char *path, json_t *value)
         CELLAR_OK);
     free(inspect);
     json_decref(shown);
-    cellar_docker_plan_done(&plan);
-    cellar_docker_spec_free(files);
+    cellar_container_plan_done(&plan);
+    cellar_container_spec_free(files);
     return v;
 }
 
@@ -426,10 +430,11 @@ static void refuses_an_inspect_that_is_none(void **state)
     (void)state;
     struct cellar_spec spec;
     struct cellar_launch launch = launch_of(&spec);
-    struct cellar_docker_spec *files = load();
-    struct cellar_docker_plan plan;
+    struct cellar_container_spec *files = load();
+    struct cellar_container_plan plan;
     struct verdicts v = {0};
-    assert_int_equal(cellar_docker_plan_init(&plan, files, &launch, NULL), 0);
+    assert_int_equal(cellar_container_plan_init(&plan, files, &launch, NULL),
+                     0);
     static const char *const wrong[] = {"", "[]", "{}", "{\"Config\":{}}",
                                         "{\"Config\":1,\"HostConfig\":2}"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
@@ -437,8 +442,8 @@ static void refuses_an_inspect_that_is_none(void **state)
             cellar_docker_verify(files, &plan, wrong[i], on_verified, &v, NULL),
             CELLAR_E_ENGINE);
     assert_int_equal(v.rows, 0);
-    cellar_docker_plan_done(&plan);
-    cellar_docker_spec_free(files);
+    cellar_container_plan_done(&plan);
+    cellar_container_spec_free(files);
 }
 
 static void knows_what_a_warning_is_about(void **state)
@@ -460,12 +465,12 @@ static void knows_what_a_warning_is_about(void **state)
          "cpu"},
         {"Your kernel does not support something new. Discarded.", "kernel"},
     };
-    struct cellar_docker_spec *files = load();
+    struct cellar_container_spec *files = load();
     for (size_t i = 0; i < sizeof(warnings) / sizeof(*warnings); i++)
-        assert_string_equal(cellar_docker_spec_warned(files, warnings[i][0]),
+        assert_string_equal(cellar_container_spec_warned(files, warnings[i][0]),
                             warnings[i][1]);
-    assert_null(cellar_docker_spec_warned(files, "It is raining."));
-    cellar_docker_spec_free(files);
+    assert_null(cellar_container_spec_warned(files, "It is raining."));
+    cellar_container_spec_free(files);
 }
 
 int main(void)

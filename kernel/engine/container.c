@@ -1,18 +1,17 @@
-#include "spec.h"
+#include "container.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "../../fail.h"
-#include "../../json.h"
-#include "verify.h"
+#include "../fail.h"
+#include "../json.h"
 
 /* Larger than either file can sensibly be. */
 #define FILE_BYTES_MAX (1u << 20)
 
-struct cellar_docker_spec {
+struct cellar_container_spec {
     json_t *container;
     json_t *protections;
     char *seccomp; /* "seccomp={...}", one of SecurityOpt */
@@ -128,7 +127,7 @@ static const char *missing_field(const json_t *container, const json_t *row)
     return NULL;
 }
 
-static enum cellar_code check_spec(const struct cellar_docker_spec *spec,
+static enum cellar_code check_spec(const struct cellar_container_spec *spec,
                                    const char *dir, struct cellar_error *err)
 {
     for (size_t i = 0; i < sizeof(required) / sizeof(*required); i++) {
@@ -148,7 +147,7 @@ static enum cellar_code check_spec(const struct cellar_docker_spec *spec,
     return CELLAR_OK;
 }
 
-static enum cellar_code load_spec(struct cellar_docker_spec *spec,
+static enum cellar_code load_spec(struct cellar_container_spec *spec,
                                   const char *dir, struct cellar_error *err)
 {
     json_t *file = NULL;
@@ -162,23 +161,23 @@ static enum cellar_code load_spec(struct cellar_docker_spec *spec,
     return code ? code : load_seccomp(dir, &spec->seccomp, err);
 }
 
-enum cellar_code cellar_docker_spec_load(const char *data_dir,
-                                         struct cellar_docker_spec **out,
-                                         struct cellar_error *err)
+enum cellar_code cellar_container_spec_load(const char *data_dir,
+                                            struct cellar_container_spec **out,
+                                            struct cellar_error *err)
 {
-    struct cellar_docker_spec *spec = calloc(1, sizeof(*spec));
+    struct cellar_container_spec *spec = calloc(1, sizeof(*spec));
     if (!spec)
         return cellar_fail(err, CELLAR_E_NOMEM, "spec: out of memory");
     enum cellar_code code = load_spec(spec, data_dir, err);
     if (code) {
-        cellar_docker_spec_free(spec);
+        cellar_container_spec_free(spec);
         return code;
     }
     *out = spec;
     return CELLAR_OK;
 }
 
-void cellar_docker_spec_free(struct cellar_docker_spec *spec)
+void cellar_container_spec_free(struct cellar_container_spec *spec)
 {
     if (!spec)
         return;
@@ -189,25 +188,63 @@ void cellar_docker_spec_free(struct cellar_docker_spec *spec)
 }
 
 const json_t *
-cellar_docker_spec_container(const struct cellar_docker_spec *spec)
+cellar_container_spec_container(const struct cellar_container_spec *spec)
 {
     return spec->container;
 }
 
-const char *cellar_docker_spec_seccomp(const struct cellar_docker_spec *spec)
+const char *
+cellar_container_spec_seccomp(const struct cellar_container_spec *spec)
 {
     return spec->seccomp;
 }
 
 const json_t *
-cellar_docker_spec_protections(const struct cellar_docker_spec *spec)
+cellar_container_spec_protections(const struct cellar_container_spec *spec)
 {
     return spec->protections;
 }
 
-const char *cellar_docker_spec_text(const struct cellar_docker_spec *spec,
-                                    const char *name)
+const char *cellar_container_spec_text(const struct cellar_container_spec *spec,
+                                       const char *name)
 {
     const json_t *row = find_protection(spec->protections, name);
     return json_string_value(json_object_get(row, "text"));
+}
+
+/* ------------------------------------------------------------ warnings -- */
+
+static bool mentions(const json_t *row, const char *warning)
+{
+    size_t i = 0;
+    json_t *words = NULL;
+    json_array_foreach(json_object_get(row, "warnings"), i, words)
+    {
+        const char *word = json_string_value(words);
+        if (word && strcasestr(warning, word))
+            return true;
+    }
+    return false;
+}
+
+const char *
+cellar_container_spec_warned(const struct cellar_container_spec *spec,
+                             const char *warning)
+{
+    size_t i = 0;
+    json_t *row = NULL;
+    json_array_foreach(cellar_container_spec_protections(spec), i, row)
+    {
+        if (mentions(row, warning))
+            return json_string_value(json_object_get(row, "name"));
+    }
+    return NULL;
+}
+
+bool cellar_container_allowed(const struct cellar_spec *spec, const char *name)
+{
+    for (size_t i = 0; i < CELLAR_ALLOW_MAX; i++)
+        if (spec->allow[i] && strcmp(spec->allow[i], name) == 0)
+            return true;
+    return false;
 }

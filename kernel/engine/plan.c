@@ -5,11 +5,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "../../fail.h"
-#include "../../json.h"
+#include "../fail.h"
+#include "../json.h"
 #include "cellar/version.h"
+#include "container.h"
 #include "proto/message.h"
-#include "verify.h"
 
 #define AGENT "/cellar/agent"
 
@@ -105,7 +105,7 @@ static enum cellar_code make_mounts(const struct cellar_spec *spec,
 /* -------------------------------------------------------- placeholders -- */
 
 struct fill {
-    const struct cellar_docker_spec *spec;
+    const struct cellar_container_spec *spec;
     const struct cellar_launch *launch;
     json_t *mounts;
     const char *unknown; /* a placeholder nobody knows */
@@ -153,7 +153,7 @@ static json_t *fill_entrypoint(const struct fill *f)
 static json_t *fill_arguments(const struct fill *f)
 {
     bool open = !f->launch->entrypoint &&
-                cellar_docker_allowed(f->launch->spec, "agent");
+                cellar_container_allowed(f->launch->spec, "agent");
     return open ? json_pack("[s]", CELLAR_AGENT_OPEN) : json_array();
 }
 
@@ -235,7 +235,7 @@ static json_t *fill_mounts(const struct fill *f)
 
 static json_t *fill_seccomp(const struct fill *f)
 {
-    return json_string(cellar_docker_spec_seccomp(f->spec));
+    return json_string(cellar_container_spec_seccomp(f->spec));
 }
 
 /* Without one the field is left out, and the engine takes its default. */
@@ -332,7 +332,7 @@ static json_t *filled(struct fill *f, const json_t *value)
 static enum cellar_code make_body(struct fill *f, char **out,
                                   struct cellar_error *err)
 {
-    json_t *body = filled(f, cellar_docker_spec_container(f->spec));
+    json_t *body = filled(f, cellar_container_spec_container(f->spec));
     char *text_of_body = cellar_json_text(body, JSON_COMPACT);
     json_decref(body);
     if (text_of_body) {
@@ -347,30 +347,31 @@ static enum cellar_code make_body(struct fill *f, char **out,
     return cellar_fail(err, CELLAR_E_NOMEM, "container spec: out of memory");
 }
 
-static enum cellar_code make_name(char name[CELLAR_DOCKER_NAME_MAX],
+static enum cellar_code make_name(char name[CELLAR_CONTAINER_NAME_MAX],
                                   const struct cellar_spec *spec,
                                   struct cellar_error *err)
 {
     uint64_t random = 0;
     if (spec->name) {
-        snprintf(name, CELLAR_DOCKER_NAME_MAX, "cellar-%s", spec->name);
+        snprintf(name, CELLAR_CONTAINER_NAME_MAX, "cellar-%s", spec->name);
         return CELLAR_OK;
     }
     if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return cellar_fail_errno(err, errno, "random numbers");
-    snprintf(name, CELLAR_DOCKER_NAME_MAX, "cellar-%016" PRIx64, random);
+    snprintf(name, CELLAR_CONTAINER_NAME_MAX, "cellar-%016" PRIx64, random);
     return CELLAR_OK;
 }
 
 /* A misspelt one would allow nothing, and be noticed late. */
-static enum cellar_code check_allowed(const struct cellar_docker_spec *spec,
+static enum cellar_code check_allowed(const struct cellar_container_spec *spec,
                                       const struct cellar_spec *wanted,
                                       struct cellar_error *err)
 {
     for (size_t i = 0; i < CELLAR_ALLOW_MAX; i++) {
         const char *name = wanted->allow[i];
         if (name && strcmp(name, "volumes") != 0 &&
-            strcmp(name, "other") != 0 && !cellar_docker_spec_text(spec, name))
+            strcmp(name, "other") != 0 &&
+            !cellar_container_spec_text(spec, name))
             return cellar_fail(err, CELLAR_E_USAGE,
                                "--allow: there is no protection '%.100s'; "
                                "`cellar doctor` names them",
@@ -379,12 +380,13 @@ static enum cellar_code check_allowed(const struct cellar_docker_spec *spec,
     return CELLAR_OK;
 }
 
-enum cellar_code cellar_docker_plan_init(struct cellar_docker_plan *plan,
-                                         const struct cellar_docker_spec *spec,
-                                         const struct cellar_launch *launch,
-                                         struct cellar_error *err)
+enum cellar_code
+cellar_container_plan_init(struct cellar_container_plan *plan,
+                           const struct cellar_container_spec *spec,
+                           const struct cellar_launch *launch,
+                           struct cellar_error *err)
 {
-    struct cellar_docker_plan made = {0};
+    struct cellar_container_plan made = {0};
     struct fill f = {.spec = spec, .launch = launch};
     enum cellar_code code = check_allowed(spec, launch->spec, err);
     if (!code)
@@ -399,8 +401,8 @@ enum cellar_code cellar_docker_plan_init(struct cellar_docker_plan *plan,
     return code;
 }
 
-void cellar_docker_plan_done(struct cellar_docker_plan *plan)
+void cellar_container_plan_done(struct cellar_container_plan *plan)
 {
     free(plan->body);
-    *plan = (struct cellar_docker_plan){0};
+    *plan = (struct cellar_container_plan){0};
 }
