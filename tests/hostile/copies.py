@@ -31,6 +31,12 @@ def copies():
                 return found
         except OSError: pass
         time.sleep(0.001)
+def settled(count):
+    '''How many there are, once those that were given up are gone.'''
+    end = time.monotonic() + 10
+    while len(copies()) != count and time.monotonic() < end:
+        time.sleep(0.001)
+    return len(copies())
 """
 
 # Every way to have a signal sent to a process, as one word each.

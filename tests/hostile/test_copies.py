@@ -14,9 +14,9 @@ class Signals(CopiesTest):
 
     def test_of_every_kind(self):
         agent = self.attacked()
-        self.assertValue(agent, "len(copies())", "3")
+        self.assertValue(agent, "settled(3)", "3")
         self.assertDenied(agent, self.ALL, "EPERM")
-        self.assertValue(agent, "len(copies())", "3")
+        self.assertValue(agent, "settled(3)", "3")
         self.assertWhole(agent)
 
     def test_from_a_child_and_from_one_that_left_its_session(self):
@@ -235,7 +235,7 @@ class Allowed(CopiesTest):
         for _ in range(2):
             for _ in range(5):
                 self.copies(agent)
-                self.assertValue(agent, "len(copies()), attempt(\n"
+                self.assertValue(agent, "settled(3), attempt(\n"
                                         " os.waitpid, -1, os.WNOHANG)",
                                  "(3, 'ECHILD')")
             self.assertValue(
