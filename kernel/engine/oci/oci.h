@@ -121,6 +121,10 @@ struct oci_runtime {
 #define OCI_SANDBOX_NETWORK "--network=none"
 #define OCI_SANDBOX_SECCOMP "--oci-seccomp=true"
 
+/* Whether it is root's, and nobody else can write it. */
+struct stat;
+bool cellar_oci_is_roots(const struct stat *st);
+
 /* Finds `name` (a path, or a name looked for in PATH and the usual folders;
  * NULL: the first of runc and crun there is). Root finds only what nobody else
  * can change, unless it is a path. E_USAGE with the cure. */

@@ -289,8 +289,7 @@ static bool is_below_fresh(const char *place)
  * it was when it was looked at. */
 static bool is_others(const struct stat *st)
 {
-    return geteuid() == 0 &&
-           (st->st_uid != 0 || (st->st_mode & (S_IWGRP | S_IWOTH)));
+    return geteuid() == 0 && !cellar_oci_is_roots(st);
 }
 
 /* What is wrong with a folder on the way to `place`, which is cut off behind

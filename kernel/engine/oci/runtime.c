@@ -50,11 +50,15 @@ static bool is_program(const char *path)
            access(path, X_OK) == 0;
 }
 
+bool cellar_oci_is_roots(const struct stat *st)
+{
+    return st->st_uid == 0 && !(st->st_mode & (S_IWGRP | S_IWOTH));
+}
+
 static bool is_roots(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && st.st_uid == 0 &&
-           !(st.st_mode & (S_IWGRP | S_IWOTH));
+    return stat(path, &st) == 0 && cellar_oci_is_roots(&st);
 }
 
 /* Root runs nothing that somebody else could have put there, whatever folders

@@ -225,21 +225,26 @@ static const char *check_read_only(struct oci_look *l)
                : cellar_oci_wrong(l, "the root file system is not read-only");
 }
 
+static bool limits_files(const json_t *row)
+{
+    size_t i = 0;
+    json_t *one = NULL;
+    json_array_foreach(json_object_get(row, "options"), i, one)
+    {
+        const char *option = json_string_value(one);
+        if (option && strncmp(option, "nr_inodes=", 10) == 0)
+            return true;
+    }
+    return false;
+}
+
 static const char *check_tmpfs(struct oci_look *l)
 {
     static const char *const places[] = {"/tmp", "/dev/shm"};
-    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
-        size_t k = 0;
-        json_t *option = NULL;
-        json_array_foreach(
-            json_object_get(cellar_oci_mount_wanted(l, places[i]), "options"),
-            k,
-            option) if (strncmp(json_string_value(option), "nr_inodes=", 10) ==
-                        0) return cellar_oci_wrong(l,
-                                                   "how many files %s has is "
-                                                   "not limited",
-                                                   places[i]);
-    }
+    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++)
+        if (limits_files(cellar_oci_mount_wanted(l, places[i])))
+            return cellar_oci_wrong(l, "how many files %s has is not limited",
+                                    places[i]);
     return check_mounts(l);
 }
 
