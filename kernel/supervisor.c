@@ -270,8 +270,12 @@ static bool own_directory(char *path, size_t size)
 {
     Dl_info info = {0};
     char real[PATH_MAX];
-    if (!dladdr(&presets, &info) || !info.dli_fname ||
-        !realpath(info.dli_fname, real))
+    if (!dladdr(&presets, &info) || !info.dli_fname)
+        return false;
+    /* A program that was found by PATH is known by its name alone. */
+    if (!realpath(strchr(info.dli_fname, '/') ? info.dli_fname
+                                              : "/proc/self/exe",
+                  real))
         return false;
     char *slash = strrchr(real, '/');
     if (!slash || (size_t)(slash - real) >= size)

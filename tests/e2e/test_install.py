@@ -194,6 +194,13 @@ class Install(unittest.TestCase):
                    env=environment)
         self.assertIn("42", said)
 
+    def test_command_finds_its_data_where_path_has_found_it(self):
+        environment = dict(os.environ, PATH="%s:%s" % (
+            self.prefix / "bin", os.environ["PATH"]))
+        environment.pop("CELLAR_DATA_DIR", None)
+        subprocess.run(["cellar", "ps"], env=environment, cwd="/", check=True,
+                       stdout=subprocess.DEVNULL)
+
     def test_manual(self):
         for page in "man1/cellar.1", "man3/cellar.3":
             path = self.prefix / "share/man" / page
